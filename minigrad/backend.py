@@ -1,0 +1,309 @@
+"""The array backend: NumPy on the CPU or CuPy on the GPU, behind one object.
+
+Everything above this file asks a `Backend` for its namespace `xp` and never imports NumPy or CuPy itself.
+Which backend an operation runs on follows from the type of its arrays; the *current* backend only decides
+where new arrays are made.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minigrad.errors import BackendUnavailableError
+
+Array = Any
+"""An array of some backend (`numpy.ndarray`, `cupy.ndarray`). Backends share an interface, not a base class."""
+
+
+class Backend:
+    """One array library: its namespace, and the few things that the array API does not spell alike.
+
+    Attributes:
+        name: what `set_backend` and `Tensor.to` call it.
+        xp: the namespace of array functions (`numpy`, `cupy`).
+        array_types: the types that this backend's functions return.
+    """
+
+    name: str
+    xp: Any
+    array_types: tuple[type, ...]
+
+    def asarray(self, data: Any, dtype: Any = None) -> Array:
+        """This backend's array of `data`: host data, or an array that is already here."""
+        return self.xp.asarray(data, dtype=dtype)
+
+    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
+        """The values of one of this backend's arrays as a NumPy array."""
+        raise NotImplementedError
+
+    def add_at(self, buffer: Array, index: Any, values: Array) -> None:
+        """`buffer[index] += values` in place, where an element named twice receives both values."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.name}>"
+
+
+class NumPyBackend(Backend):
+    """Arrays in the host's memory."""
+
+    name = "numpy"
+    xp = np
+    array_types = (np.ndarray, *{np.dtype(code).type for code in np.typecodes["All"]})
+
+    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
+        return np.asarray(array)
+
+    def add_at(self, buffer: Array, index: Any, values: Array) -> None:
+        rows = index[0] if isinstance(index, tuple) and len(index) == 1 else None
+        if isinstance(rows, np.ndarray) and rows.dtype.kind in "iu" and buffer.ndim > 1 and rows.size:
+            _add_rows(buffer, rows.ravel(), values.reshape(rows.size, *buffer.shape[1:]))
+        else:
+            np.add.at(buffer, index, values)
+
+
+def _add_rows(buffer: Array, rows: Array, values: Array) -> None:
+    """Add `values[i]` to `buffer[rows[i]]`. Summing runs of equal rows is many times faster than `np.add.at`."""
+    order = np.argsort(rows % len(buffer), kind="stable")
+    rows = (rows % len(buffer))[order]
+    starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
+    buffer[rows[starts]] += np.add.reduceat(values[order], starts, axis=0)
+
+
+class CuPyBackend(Backend):
+    """Arrays in an NVIDIA GPU's memory. Loading it imports CuPy and asks for a CUDA device."""
+
+    name = "cupy"
+
+    def __init__(self) -> None:
+        try:
+            import cupy
+        except ImportError as error:
+            raise BackendUnavailableError(
+                "the cupy backend needs CuPy, which is not installed (or does not import: "
+                f"{error}). Install it for your CUDA version: pip install 'minigrad[cuda12]' or "
+                "pip install 'minigrad[cuda13]'; or use the numpy backend."
+            ) from error
+        try:
+            devices = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise BackendUnavailableError(_no_device(str(error))) from error
+        if not devices:
+            raise BackendUnavailableError(_no_device("no device is visible"))
+        self.xp = cupy
+        self.array_types = (cupy.ndarray,)
+
+    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
+        host: np.ndarray[Any, Any] = array.get()
+        return host
+
+    def add_at(self, buffer: Array, index: Any, values: Array) -> None:
+        self.xp.add.at(buffer, index, values)
+
+
+def _no_device(reason: str) -> str:
+    return (
+        f"CuPy is installed, but it finds no CUDA device ({reason}). The cupy backend needs an NVIDIA GPU "
+        "with its driver; check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use the numpy backend."
+    )
+
+
+# --- which backends there are, and which one is current -----------------------------------------------------
+
+_loaders: dict[str, Callable[[], Backend]] = {"numpy": NumPyBackend, "cupy": CuPyBackend}
+_loaded: dict[str, Backend] = {}
+by_type: dict[type, Backend] = {}
+"""The backend of each array type. Operations look their arrays up here."""
+
+
+class _Local(threading.local):
+    """What `use_backend` and `default_dtype` have changed in this thread."""
+
+    backend: Backend | None = None
+    dtype: Any = None
+
+
+_local = _Local()
+_default_backend: Backend | None = None
+_default_dtype = np.dtype("float32")
+
+
+def register_backend(name: str, loader: Callable[[], Backend]) -> None:
+    """Offer a further backend under `name`; `loader` is called when it is first asked for."""
+    _loaders[name] = loader
+
+
+def load_backend(name: str | Backend) -> Backend:
+    """The backend called `name`, loaded at the first request.
+
+    Raises:
+        ValueError: no backend has this name.
+        BackendUnavailableError: its library or its device is missing.
+    """
+    if isinstance(name, Backend):
+        return name
+    if name not in _loaders:
+        raise ValueError(f"unknown backend {name!r}; there are: {', '.join(map(repr, _loaders))}")
+    if name not in _loaded:
+        backend = _loaders[name]()
+        by_type.update(dict.fromkeys(backend.array_types, backend))
+        _loaded[name] = backend
+    return _loaded[name]
+
+
+def set_backend(name: str | Backend) -> None:
+    """Make new tensors on this backend from now on: `"numpy"` (the default) or `"cupy"`.
+
+    Raises:
+        BackendUnavailableError: CuPy or a CUDA device is missing; the message says which, and what to install.
+    """
+    global _default_backend
+    _default_backend = load_backend(name)
+
+
+def get_backend() -> Backend:
+    """The current backend: of `use_backend`, of `set_backend`, of `MINIGRAD_BACKEND`, or numpy, in this order."""
+    if _local.backend is not None:
+        return _local.backend
+    if _default_backend is None:
+        set_backend(os.environ.get("MINIGRAD_BACKEND") or "numpy")
+        assert _default_backend is not None
+    return _default_backend
+
+
+@contextmanager
+def use_backend(name: str | Backend) -> Iterator[Backend]:
+    """Make new tensors on this backend inside a `with` block, in this thread.
+
+    >>> with mg.use_backend("numpy") as backend:
+    ...     print(backend.name, mg.zeros(2).backend.name)
+    numpy numpy
+    """
+    before, _local.backend = _local.backend, load_backend(name)
+    try:
+        yield _local.backend
+    finally:
+        _local.backend = before
+
+
+def backend_of(array: Array) -> Backend:
+    """The backend that `array` lives on."""
+    try:
+        return by_type[type(array)]
+    except KeyError:
+        for kind, backend in list(by_type.items()):
+            if isinstance(array, kind):
+                return backend
+    raise TypeError(f"{type(array).__name__} is no array of a loaded backend ({', '.join(_loaded)})")
+
+
+# --- dtypes -------------------------------------------------------------------------------------------------
+
+
+def as_dtype(dtype: Any) -> Any:
+    """The dtype object that a name such as `"float64"` (or a dtype) stands for; None is the default dtype."""
+    return get_default_dtype() if dtype is None else np.dtype(dtype)
+
+
+def get_default_dtype() -> Any:
+    """The dtype of new floating-point tensors: float32 unless changed."""
+    return _local.dtype or _default_dtype
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Make new floating-point tensors and parameters `"float32"` (the default) or `"float64"`."""
+    global _default_dtype
+    _default_dtype = _floating(dtype)
+
+
+@contextmanager
+def default_dtype(dtype: Any) -> Iterator[None]:
+    """`set_default_dtype` for a `with` block, in this thread.
+
+    >>> with mg.default_dtype("float64"):
+    ...     print(mg.zeros(2).dtype)
+    float64
+    """
+    before, _local.dtype = _local.dtype, _floating(dtype)
+    try:
+        yield
+    finally:
+        _local.dtype = before
+
+
+def _floating(dtype: Any) -> Any:
+    found = np.dtype(dtype)
+    if found not in (np.dtype("float32"), np.dtype("float64")):
+        raise ValueError(f"the default dtype is 'float32' or 'float64', not {dtype!r}")
+    return found
+
+
+def is_floating(dtype: Any) -> bool:
+    """Whether values of this dtype can have a gradient."""
+    return bool(np.dtype(dtype).kind == "f")
+
+
+# --- random numbers -----------------------------------------------------------------------------------------
+
+_generator = np.random.default_rng()
+
+
+def seed(number: int) -> None:
+    """Seed every random number that minigrad draws: initial weights, dropout masks, samples.
+
+    Numbers are drawn on the host and then moved, so that one seed gives the same run on every backend.
+    """
+    global _generator
+    _generator = np.random.default_rng(number)
+
+
+def generator() -> np.random.Generator:
+    """The generator behind every random draw."""
+    return _generator
+
+
+def random_state() -> dict[str, Any]:
+    """The generator's state, made of dicts, strings and integers: ready for JSON."""
+    return dict(_generator.bit_generator.state)
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put the generator into a state that `random_state` returned."""
+    _generator.bit_generator.state = state
+
+
+# --- nests of host data -------------------------------------------------------------------------------------
+
+
+def host_array(data: Any) -> Any:
+    """Host data (numbers, nested sequences, anything with `__array__`) as a NumPy array, copied.
+
+    Python floats take the default dtype; arrays keep theirs.
+    """
+    array = np.array(data)
+    if array.dtype == object:
+        raise ValueError(f"cannot make an array of {_describe(data)}: its rows differ in length or are no numbers")
+    typed = isinstance(data, np.ndarray | np.generic) or hasattr(data, "__array__")
+    if is_floating(array.dtype) and not typed and not _holds_arrays(data):
+        array = array.astype(get_default_dtype())
+    return array
+
+
+def _holds_arrays(data: Any) -> bool:
+    while isinstance(data, Sequence) and len(data) and not isinstance(data, str):
+        data = data[0]
+    return isinstance(data, np.ndarray | np.generic)
+
+
+def _describe(data: Any) -> str:
+    text = repr(data)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+load_backend("numpy")

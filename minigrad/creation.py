@@ -1,0 +1,49 @@
+"""New tensors on the current backend: constants, ranges, and copies of another tensor's shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.backend import as_dtype, get_backend
+from minigrad.tensor import Tensor
+
+__all__ = ["arange", "full", "ones", "ones_like", "zeros", "zeros_like"]
+
+Shape = int | tuple[int, ...]
+
+
+def zeros(shape: Shape, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros, by default of the default dtype.
+
+    >>> mg.zeros((2, 3)).shape
+    (2, 3)
+    """
+    return full(shape, 0.0, dtype, requires_grad)
+
+
+def ones(shape: Shape, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones, by default of the default dtype."""
+    return full(shape, 1.0, dtype, requires_grad)
+
+
+def full(shape: Shape, fill_value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """One value everywhere, by default of the default dtype."""
+    return Tensor(get_backend().xp.full(shape, fill_value, dtype=as_dtype(dtype)), requires_grad)
+
+
+def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
+    """start, start + step, ... below stop; with one argument 0, 1, ... below it. Integers give integers."""
+    start, stop = (0, start) if stop is None else (start, stop)
+    if dtype is None and all(isinstance(value, int) for value in (start, stop, step)):
+        dtype = "int64"
+    return Tensor(get_backend().xp.arange(start, stop, step, dtype=as_dtype(dtype)))
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    """Zeros in the shape and dtype and on the backend of x."""
+    return Tensor(x.backend.xp.zeros_like(x.data))
+
+
+def ones_like(x: Tensor) -> Tensor:
+    """Ones in the shape and dtype and on the backend of x."""
+    return Tensor(x.backend.xp.ones_like(x.data))

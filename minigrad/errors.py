@@ -1,0 +1,56 @@
+"""The errors that minigrad raises on purpose. Each says what came, what is allowed and what to do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendUnavailableError",
+    "CheckpointError",
+    "DeviceMismatchError",
+    "FreedGraphError",
+    "MinigradError",
+    "PluginConflictError",
+    "PluginError",
+    "StaleParameterError",
+    "StateDictError",
+    "UnknownNameError",
+]
+
+
+class MinigradError(Exception):
+    """Base of every error that only minigrad raises."""
+
+
+class BackendUnavailableError(MinigradError):
+    """The chosen backend cannot run here: its library or its device is missing."""
+
+
+class DeviceMismatchError(MinigradError, TypeError):
+    """Arrays of two backends met in one operation."""
+
+
+class FreedGraphError(MinigradError, RuntimeError):
+    """A backward walk reached a node whose saved values an earlier walk has already freed."""
+
+
+class StaleParameterError(MinigradError, RuntimeError):
+    """A backward walk needs a parameter's value from before its last update."""
+
+
+class StateDictError(MinigradError, ValueError):
+    """A state dict does not fit the module; nothing was loaded."""
+
+
+class CheckpointError(MinigradError, ValueError):
+    """A checkpoint file is missing, damaged or not from this program; nothing was loaded."""
+
+
+class PluginError(MinigradError):
+    """A plugin could not be loaded, and something of its was asked for."""
+
+
+class PluginConflictError(PluginError):
+    """Two distributions offer the same name."""
+
+
+class UnknownNameError(MinigradError, LookupError):
+    """No plugin offers this name."""

@@ -1,0 +1,273 @@
+"""How an operation is made: a forward on arrays, and beside it one rule per input for its gradient.
+
+    @primitive
+    def tanh(xp, x, /):
+        return xp.tanh(x)
+
+    defvjp(tanh, lambda g, y: g * (1 - y * y))
+
+The first argument of a forward is the array namespace (`numpy`, `cupy`); those before the `/` are inputs; the rest
+are attributes. A rule takes the cotangent `g` and then names what the tape has to keep for it: `y` (the result), an
+input by its name, or the input's name with `_shape` or `_dtype`; attributes follow as keywords. Rules are written
+with operators and with these same functions, so that one rule works on bare arrays (plain backward), on tensors
+(double backward), and under a `Tape`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
+from itertools import count
+from typing import Any, Concatenate, ParamSpec
+
+from minigrad.backend import Backend, by_type, get_backend, is_floating
+from minigrad.errors import DeviceMismatchError
+from minigrad.tape import Node, recorder, tick
+from minigrad.tensor import Tensor, as_tensor
+
+__all__ = ["Primitive", "defvjp", "primitive"]
+
+P = ParamSpec("P")
+Rule = Callable[..., Any]
+
+
+class Primitive:
+    """An operation: its name, its forward on arrays, and the rules of its gradient.
+
+    Attributes:
+        name: what the tape shows.
+        forward: `forward(xp, *arrays, **attributes) -> array`.
+        inputs: names of the array arguments; a single `*xs` takes any number.
+        attributes: names of the other arguments with their defaults.
+        rules: one rule per input, or None where no gradient flows; empty if the operation has no gradient.
+        accumulate: `accumulate(buffer, g, *saved, **attributes)`: adds the first input's gradient to `buffer` in place.
+    """
+
+    __slots__ = (
+        "accumulate",
+        "attributes",
+        "defaults",
+        "forward",
+        "inputs",
+        "keep",
+        "keeps_inputs",
+        "kept",
+        "name",
+        "optional",
+        "required",
+        "rules",
+        "variadic",
+    )
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
+        self.name = forward.__name__.strip("_")
+        self.forward = forward
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.inputs = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
+        self.optional = [p.default for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is not p.empty]
+        self.attributes = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        self.required = [p.name for p in self.attributes if p.default is p.empty]
+        self.defaults = {p.name: p.default for p in self.attributes if p.default is not p.empty}
+        self.rules: tuple[Rule | None, ...] | _Each = ()
+        self.accumulate: Callable[..., None] | None = None
+        self.kept: list[tuple[str, int]] = []
+        self.keeps_inputs = False
+        self.keep: Callable[[Any, list[Any]], tuple[Any, ...]] = lambda y, arrays: ()
+
+    def bind(self, args: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Split a call's arguments into inputs and the complete attributes."""
+        if not self.variadic:
+            arity = len(self.inputs)
+            extra = [p.name for p in self.attributes if p.kind is p.POSITIONAL_OR_KEYWORD]
+            if not arity - len(self.optional) <= len(args) <= arity + len(extra):
+                raise TypeError(f"{self.name}() takes {', '.join(self.inputs + extra)}; got {len(args)} arguments")
+            args += tuple(self.optional[len(args) - arity :]) if len(args) < arity else ()
+            given = dict(zip(extra, args[arity:], strict=False))
+            args, attrs = args[:arity], {**given, **attrs}
+        complete = {**self.defaults, **attrs}
+        if len(complete) != len(self.attributes):
+            raise TypeError(
+                f"{self.name}() takes the keywords {[p.name for p in self.attributes]}, of which "
+                f"{self.required} are required; got {list(attrs)}"
+            )
+        return args, complete
+
+    def saved_as_tensors(self, node: Node) -> tuple[Any, ...]:
+        """What the node saved, with values as tensors in their place on the tape: for rules that are recorded."""
+        assert node.saved is not None
+        values: list[Any] = []
+        for (kind, position), value in zip(self.kept, node.saved, strict=True):
+            source = node if kind == "y" else node.inputs[position] if kind == "input" else None
+            if isinstance(source, Node):
+                value = Tensor(value, requires_grad=True)
+                value.node = source
+            elif isinstance(source, Tensor):
+                value = source
+            values.append(value)
+        return tuple(values)
+
+
+class _Each:
+    """The rules of an operation with any number of inputs: one rule that is told which input it is for."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+    def __iter__(self) -> Iterator[Rule]:
+        return (partial(self.rule, index) for index in count())
+
+
+def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor]:
+    """Make an operation of a forward on arrays. Give it a gradient with `defvjp`.
+
+    The result runs on tensors (and records), or on bare arrays (and just computes).
+    """
+    op = Primitive(forward)
+    compute = op.forward
+    arity = -1 if op.variadic or op.required else len(op.inputs)
+    defaults = op.defaults
+    is_source = not op.inputs  # random numbers: always a tensor
+
+    @wraps(forward)
+    def apply(*args: Any, **attrs: Any) -> Any:
+        if attrs or len(args) != arity:
+            args, attrs = op.bind(args, attrs)
+        else:
+            attrs = defaults
+        arrays = []
+        sources = []
+        any_tensor = is_source
+        needs_grad = other_constants = False
+        for value in args:
+            if isinstance(value, Tensor):
+                any_tensor = True
+                if value.requires_grad:
+                    needs_grad = True
+                arrays.append(value.data)
+                sources.append(value.node or value)
+            else:
+                if type(value) not in _WEAK:
+                    other_constants = True
+                arrays.append(value)
+                sources.append(value)
+        if other_constants and any_tensor:
+            arrays = _constants_as(args)
+        backend = by_type.get(type(arrays[0])) if arrays else None
+        try:
+            y = compute((backend or _backend_of(op, arrays)).xp, *arrays, **attrs)
+        except (TypeError, ValueError, IndexError) as error:
+            raise _explained(op, arrays, error) from error
+        if not any_tensor:
+            return y
+        shape = y.shape
+        if not shape:
+            y = (backend or _backend_of(op, arrays)).xp.asarray(y)
+        out = Tensor(y)
+        active = recorder.active
+        if active and (needs_grad or active is not True):
+            out.node = node = Node(tick(), op, sources, attrs, op.keep(y, arrays), shape)
+            out.requires_grad = needs_grad and op.rules != ()
+            if active is not True:
+                active.nodes.append(node)  # type: ignore[union-attr]  # neither True nor False: a Tape
+        return out
+
+    apply.op = op  # type: ignore[attr-defined]  # where defvjp finds it
+    return apply
+
+
+def defvjp(function: Callable[..., Any], *rules: Rule | None, each: Rule | None = None, accumulate: Any = None) -> None:
+    """Give a primitive its vector-Jacobian products: for each input, the cotangent `g` of the result pulled back.
+
+    Args:
+        function: what `primitive` returned.
+        rules: one per input, `rule(g, *kept, **attributes)`; None where no gradient flows. All of them name the same
+            things to keep. A result that is broadcast against the input is summed back by the walk.
+        each: instead, for a primitive of `*xs`: `each(index, g, *kept, **attributes)`.
+        accumulate: see `Primitive`; an optional faster form of the first rule.
+    """
+    op: Primitive = function.op  # type: ignore[attr-defined]  # set by primitive
+    op.rules = _Each(each) if each is not None else rules
+    op.accumulate = accumulate
+    if each is None and len(rules) != len(op.inputs):
+        raise TypeError(f"{op.name} has the inputs {op.inputs}, but {len(rules)} rules")
+    signatures = {_kept_names(op, rule, skip=1 + (each is not None)) for rule in (*rules, each) if rule is not None}
+    if len(signatures) != 1:
+        raise TypeError(f"the rules of {op.name} must all keep the same: {sorted(signatures)}")
+    names = signatures.pop()
+    op.kept = [_kept_as(op, name) for name in names]
+    op.keeps_inputs = any(kind == "input" for kind, _ in op.kept)
+    code = {"y": "y", "input": "a[{0}]", "_shape": "a[{0}].shape", "_dtype": "a[{0}].dtype", "*": "_shapes(a)"}
+    parts = "".join(code[kind].format(position) + ", " for kind, position in op.kept)
+    op.keep = eval(f"lambda y, a: ({parts})", {"_shapes": lambda arrays: [array.shape for array in arrays]})
+
+
+def _kept_names(op: Primitive, rule: Rule, skip: int) -> tuple[str, ...]:
+    attributes = {p.name for p in op.attributes}
+    return tuple(name for name in list(inspect.signature(rule).parameters)[skip:] if name not in attributes)
+
+
+def _kept_as(op: Primitive, name: str) -> tuple[str, int]:
+    if name == "y":
+        return "y", 0
+    if name in op.inputs:
+        return "input", op.inputs.index(name)
+    for suffix in ("_shape", "_dtype"):
+        if name.removesuffix(suffix) in op.inputs:
+            return ("*" if op.variadic else suffix), op.inputs.index(name.removesuffix(suffix))
+    raise TypeError(f"a rule of {op.name} names {name!r}; it may name y and {op.inputs}, with _shape or _dtype")
+
+
+# --- off the fast path --------------------------------------------------------------------------------------
+
+_WEAK = frozenset({bool, int, float, type(None)})
+"""Constants that take the dtype of the arrays they meet."""
+
+
+def _constants_as(args: tuple[Any, ...]) -> list[Any]:
+    """The arrays of a call in which tensors meet bare arrays, which are weak too: they never widen a tensor."""
+    tensors = [value for value in args if isinstance(value, Tensor)]
+    like = next((value for value in tensors if is_floating(value.dtype)), tensors[0])
+    arrays: list[Any] = []
+    for value in args:
+        if isinstance(value, Tensor):
+            arrays.append(value.data)
+        elif type(value) in _WEAK:
+            arrays.append(value)
+        elif type(value) in by_type and hasattr(value, "astype"):
+            both = is_floating(value.dtype) and is_floating(like.dtype)
+            value = value.astype(like.dtype) if both and value.dtype != like.dtype else value
+            arrays.append(value if value.shape or type(value) is type(like.data) else value.item())
+        else:
+            arrays.append(as_tensor(value, like).data)
+    return arrays
+
+
+def _backend_of(op: Primitive, arrays: list[Any]) -> Backend:
+    for array in arrays:
+        if type(array) in by_type:
+            return by_type[type(array)]
+        if type(array) not in _WEAK:
+            raise TypeError(
+                f"{op.name} takes tensors, arrays and numbers, not {type(array).__name__}: use mg.tensor(...)"
+            )
+    return get_backend()
+
+
+def _explained(op: Primitive, arrays: list[Any], error: Exception) -> Exception:
+    """An error of the array library with the operation and its operands named."""
+    names = op.inputs if not op.variadic else [f"{op.inputs[0]}[{index}]" for index in range(len(arrays))]
+    places = {name: by_type[type(a)].name for name, a in zip(names, arrays, strict=False) if type(a) in by_type}
+    if len(set(places.values())) > 1:
+        where = ", ".join(f"{name} is on {place}" for name, place in places.items())
+        first, other = next(iter(places)), next(n for n, p in places.items() if p != next(iter(places.values())))
+        return DeviceMismatchError(
+            f"{op.name}: {where}. Move one of them: {other}.to({places[first]!r}), or {first}.to({places[other]!r})"
+        )
+    shapes = ", ".join(f"{name} {_described(array)}" for name, array in zip(names, arrays, strict=False))
+    return type(error)(f"{op.name}: {error} (with {shapes})" if shapes else f"{op.name}: {error}")
+
+
+def _described(array: Any) -> str:
+    return f"of shape {array.shape}, {array.dtype}" if hasattr(array, "shape") else repr(array)

@@ -1,0 +1,188 @@
+"""What a tape is made of: nodes, what is being recorded, and a view of it for people.
+
+The tape is a Wengert list (Griewank and Walther, Evaluating Derivatives, 2008, section 2.2): each operation on a
+tensor that needs a gradient leaves a `Node` with a rising index. Nodes point at the nodes of their inputs and
+nothing points back, so a result that goes out of scope frees its part of the tape by itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minigrad.primitive import Primitive
+
+tick = itertools.count(1).__next__
+"""The tape's clock. Nodes and parameter updates take their index from it, so that either can be older."""
+
+
+class Node:
+    """One recorded operation.
+
+    Attributes:
+        index: its place on the tape; greater than the index of each of its inputs.
+        primitive: the operation, with its rules.
+        inputs: for each argument the node that made it, the leaf tensor itself, or a constant.
+        attrs: the operation's keyword arguments, complete.
+        saved: what the rules need (None once a backward walk has freed it).
+        shape: shape of the result.
+    """
+
+    __slots__ = ("__weakref__", "attrs", "index", "inputs", "primitive", "saved", "shape")
+
+    def __init__(
+        self,
+        index: int,
+        primitive: Primitive,
+        inputs: list[Any],
+        attrs: dict[str, Any],
+        saved: tuple[Any, ...] | None,
+        shape: tuple[int, ...],
+    ) -> None:
+        self.index = index
+        self.primitive = primitive
+        self.inputs = inputs
+        self.attrs = attrs
+        self.saved = saved
+        self.shape = shape
+
+    @property
+    def op(self) -> str:
+        """The operation's name."""
+        return self.primitive.name
+
+    def __repr__(self) -> str:
+        return f"<Node {self.index} {self.op} {self.shape}>"
+
+
+class _Recorder(threading.local):
+    """What this thread records. `active` is True (what needs a gradient), False (nothing) or a `Tape` (everything)."""
+
+    active: Tape | bool = True
+
+
+recorder = _Recorder()
+
+
+@contextmanager
+def _recording(active: Tape | bool) -> Iterator[None]:
+    before, recorder.active = recorder.active, active
+    try:
+        yield
+    finally:
+        recorder.active = before
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Record nothing inside the block: results need no gradient and keep no history.
+
+    >>> x = mg.ones(2, requires_grad=True)
+    >>> with mg.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+    with _recording(False):
+        yield
+
+
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """Record again inside a `no_grad` block."""
+    with _recording(recorder.active or True):
+        yield
+
+
+class Tape:
+    """Keeps every operation recorded in a `with` block in order, to be printed, drawn or compiled.
+
+    Unlike ordinary recording it also notes operations that need no gradient.
+
+    >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
+    >>> with mg.Tape() as tape:
+    ...     y = mg.tanh(x * 2.0).sum()
+    >>> [node.op for node in tape.nodes]
+    ['multiply', 'tanh', 'sum']
+    >>> print(tape)
+    node  op        inputs        shape  attributes
+    %0    multiply  leaf(2), 2.0  (2)
+    %1    tanh      %0            (2)
+    %2    sum       %1            ()     axis=None, keepdims=False
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._entered: list[Any] = []
+
+    def __enter__(self) -> Tape:
+        context = _recording(self)
+        context.__enter__()
+        self._entered.append(context)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._entered.pop().__exit__(*exception)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        names = self._names()
+        rows = [("node", "op", "inputs", "shape", "attributes")]
+        for node in self.nodes:
+            inputs = ", ".join(_label(value, names) for value in node.inputs)
+            attrs = ", ".join(f"{key}={value}" for key, value in node.attrs.items())
+            rows.append((names[node], node.op, inputs, _shape(node.shape), attrs))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = ("  ".join([*map(str.ljust, row, widths), row[4]]).rstrip() for row in rows)
+        return "\n".join(lines)
+
+    def to_dot(self) -> str:
+        """The tape as a graph in Graphviz's DOT language: boxes are operations, ellipses are leaves and constants."""
+        names = self._names()
+        lines = ["digraph tape {", "  rankdir=TB;", '  node [fontname="Helvetica"];']
+        leaves: dict[int, str] = {}
+        for node in self.nodes:
+            me = f"n{names[node][1:]}"
+            lines.append(f'  {me} [shape=box, label="{node.op}\\n{_shape(node.shape)}"];')
+            for value in node.inputs:
+                source = _origin(value)
+                if source in names:
+                    lines.append(f"  n{names[source][1:]} -> {me};")
+                    continue
+                if id(value) not in leaves:
+                    leaves[id(value)] = f"leaf{len(leaves)}"
+                    label = _label(value, names).replace('"', "'")
+                    lines.append(f'  {leaves[id(value)]} [shape=ellipse, label="{label}"];')
+                lines.append(f"  {leaves[id(value)]} -> {me};")
+        return "\n".join([*lines, "}"])
+
+    def _names(self) -> dict[Any, str]:
+        return {node: f"%{number}" for number, node in enumerate(self.nodes)}
+
+
+def _origin(value: Any) -> Any:
+    """What stands for an input in the drawing: its node, or None for a leaf or a constant."""
+    return value if isinstance(value, Node) else None
+
+
+def _label(value: Any, names: dict[Any, str]) -> str:
+    """How an input is called: by its node, by its parameter's name, or by its value."""
+    if isinstance(value, Node):
+        return names.get(value, f"{value.op}{_shape(value.shape)}")
+    if hasattr(value, "requires_grad"):
+        kind = getattr(value, "name", "leaf") if value.requires_grad else "constant"
+        return f"{kind}{_shape(value.shape)}"
+    return f"constant{_shape(value.shape)}" if hasattr(value, "shape") else str(value)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"
