@@ -170,7 +170,7 @@ def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor
             out.node = node = Node(tick(), op, sources, attrs, op.keep(y, arrays), shape)
             out.requires_grad = needs_grad and op.rules != ()
             if active is not True:
-                active.nodes.append(node)  # type: ignore[union-attr]  # neither True nor False: a Tape
+                active.nodes.append(node)
         return out
 
     apply.op = op  # type: ignore[attr-defined]  # where defvjp finds it

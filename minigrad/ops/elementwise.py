@@ -354,7 +354,8 @@ defvjp(softplus, lambda g, x: g * sigmoid(x))
 def gelu(x: Any) -> Tensor:
     """x * Phi(x) with the tanh form of the normal distribution function Phi.
 
-    0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), within 5e-4 of the exact form (Hendrycks and Gimpel 2016, section 2).
+    0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): within 5e-4 of the exact form (Hendrycks and Gimpel 2016,
+    section 2).
     """
     return multiply(multiply(x, 0.5), tanh(multiply(multiply(x, math.sqrt(2 / math.pi)), square(x) * 0.044715 + 1)) + 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from minigrad.backend import Array
@@ -171,4 +172,4 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
         sections = range(size // sections, size, size // sections)
     before = (slice(None),) * axis
     cuts = [0, *sections, size]
-    return [x[(*before, slice(start, stop))] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [x[(*before, slice(start, stop))] for start, stop in pairwise(cuts)]
