@@ -3,6 +3,9 @@
 Everything public is here: `import minigrad as mg`.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from minigrad import init, nest
 from minigrad.autograd import grad
 from minigrad.backend import (
     Backend,
@@ -15,6 +18,8 @@ from minigrad.backend import (
     set_default_dtype,
     use_backend,
 )
+from minigrad.cell import Cell
+from minigrad.cells import GRUCell, LSTMCell, RNNCell
 from minigrad.creation import arange, full, ones, ones_like, zeros, zeros_like
 from minigrad.errors import (
     BackendUnavailableError,
@@ -28,6 +33,10 @@ from minigrad.errors import (
     StateDictError,
     UnknownNameError,
 )
+from minigrad.hookspecs import hookimpl
+from minigrad.layers import Dropout, Embedding, LayerNorm, Linear, Sequential
+from minigrad.module import Module
+from minigrad.nest import detach
 from minigrad.ops import (
     abs,
     add,
@@ -100,19 +109,50 @@ from minigrad.ops import (
     where,
 )
 from minigrad.primitive import defvjp, primitive
+from minigrad.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, RecurrentLayer, Stack, recurrent
 from minigrad.tape import Tape, enable_grad, no_grad
 from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
+if TYPE_CHECKING:
+    from minigrad.registry import cell, loss, optimizer, plugins, wrapper
+
+
+def __getattr__(name: str) -> Any:
+    """The registry, loaded when it is first used: reading the installed packages' metadata takes time."""
+    if name in ("cell", "loss", "optimizer", "plugins", "wrapper"):
+        from minigrad import registry
+
+        return getattr(registry, name)
+    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+
+
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "Backend",
     "BackendUnavailableError",
+    "Bidirectional",
+    "Cell",
     "CheckpointError",
     "DeviceMismatchError",
+    "Dropout",
+    "Embedding",
     "FreedGraphError",
+    "GRUCell",
+    "LSTMCell",
+    "LayerNorm",
+    "Linear",
     "MinigradError",
+    "Module",
     "Parameter",
     "PluginConflictError",
     "PluginError",
+    "RNNCell",
+    "Recurrent",
+    "RecurrentLayer",
+    "Sequential",
+    "Stack",
     "StaleParameterError",
     "StateDictError",
     "Tape",
@@ -125,11 +165,13 @@ __all__ = [
     "as_tensor",
     "astype",
     "broadcast_to",
+    "cell",
     "clip",
     "concat",
     "cos",
     "default_dtype",
     "defvjp",
+    "detach",
     "divide",
     "dropout",
     "dropout_mask",
@@ -148,6 +190,8 @@ __all__ = [
     "grad",
     "greater",
     "greater_equal",
+    "hookimpl",
+    "init",
     "isfinite",
     "leaky_relu",
     "less",
@@ -160,6 +204,7 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logsumexp",
+    "loss",
     "matmul",
     "matrix_transpose",
     "max",
@@ -169,16 +214,20 @@ __all__ = [
     "minimum",
     "multiply",
     "negative",
+    "nest",
     "no_grad",
     "normal",
     "not_equal",
     "one_hot",
     "ones",
     "ones_like",
+    "optimizer",
     "pad",
     "permute_dims",
+    "plugins",
     "power",
     "primitive",
+    "recurrent",
     "register_backend",
     "relu",
     "reshape",
@@ -206,6 +255,7 @@ __all__ = [
     "use_backend",
     "var",
     "where",
+    "wrapper",
     "zeros",
     "zeros_like",
 ]

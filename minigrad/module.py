@@ -1,0 +1,187 @@
+"""`Module`: something with parameters. Parameters and submodules are simply attributes, also in lists and dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from minigrad.backend import Backend, as_dtype, host_array, is_floating, load_backend
+from minigrad.errors import StateDictError
+from minigrad.tensor import Parameter, Tensor
+
+__all__ = ["Module"]
+
+
+class Module:
+    """Base class of everything that holds parameters.
+
+    Assign `Parameter`s and other modules as attributes and write `forward`; no `super().__init__()` is needed.
+
+    Attributes:
+        training: whether layers such as dropout are active; changed by `train` and `eval`.
+
+    >>> class Affine(mg.Module):
+    ...     def __init__(self, size):
+    ...         self.scale = mg.Parameter(mg.ones(size))
+    ...     def forward(self, x):
+    ...         return x * self.scale
+    >>> Affine(2)(mg.tensor([3.0, 4.0]))
+    tensor([3., 4.], dtype=float32, requires_grad=True)
+    """
+
+    training = True
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        module = super().__new__(cls)
+        object.__setattr__(module, "_arguments", (args, kwargs))
+        return module
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Parameter) and value.name == "parameter":
+            value.name = f"{type(self).__name__}.{name}"
+        super().__setattr__(name, value)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What calling the module computes."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(...)")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # --- what is in it
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """This module (with an empty name) and all below it with their dotted names, each once."""
+        for name, value in _members("", self, set()):
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their dotted names, each once, in the order of assignment."""
+        for name, value in _members("", self, set()):
+            if isinstance(value, Parameter):
+                yield name, value
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All parameters, each once."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def clone(self) -> Self:
+        """A new module made with the same constructor arguments (modules among them cloned), with fresh weights."""
+        args, kwargs = self._arguments
+        return type(self)(*map(_clone_argument, args), **{key: _clone_argument(value) for key, value in kwargs.items()})
+
+    # --- weights in and out
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of all parameters on the host: dotted names to NumPy arrays."""
+        return {name: parameter.numpy().copy() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Set the parameters from a mapping such as `state_dict` (or PyTorch's) returns.
+
+        Args:
+            state: dotted names to arrays, or to anything that NumPy makes an array of.
+            strict: every parameter must be there, and nothing else. Otherwise what is missing or unknown is left out.
+
+        Raises:
+            StateDictError: lists all names that are missing, unexpected or of the wrong shape; nothing is changed.
+        """
+        parameters = dict(self.named_parameters())
+        values = {name: _to_host(state[name]) for name in parameters if name in state}
+        problems = []
+        if strict:
+            problems += [f"missing: {name} {p.shape}" for name, p in parameters.items() if name not in values]
+            problems += [f"unexpected: {name}" for name in state if name not in parameters]
+        for name, value in values.items():
+            if value.shape != parameters[name].shape:
+                problems.append(f"misshaped: {name} is {value.shape}, the module's is {parameters[name].shape}")
+            elif value.dtype.kind not in "fiub":
+                problems.append(f"not numbers: {name} is {value.dtype}")
+        if problems:
+            raise StateDictError(
+                f"the state dict does not fit {type(self).__name__}; nothing was loaded:\n  " + "\n  ".join(problems)
+            )
+        for name, value in values.items():
+            parameter = parameters[name]
+            parameter.data = parameter.backend.asarray(value.astype(parameter.dtype))
+
+    # --- modes, gradients, places
+
+    def train(self, mode: bool = True) -> Self:
+        """Put this module and all below it into training mode (or, with False, out of it)."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Put this module and all below it out of training mode."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def to(self, backend: str | Backend | None = None, dtype: Any = None) -> Self:
+        """Move all parameters, and constant tensors among the attributes, to a backend, a dtype, or both.
+
+        Gradients are dropped. Make the optimizer after moving.
+        """
+        target = None if backend is None else load_backend(backend)
+        for _, value in list(_members("", self, set())):
+            if isinstance(value, Tensor):
+                data = value.data if target in (None, value.backend) else target.asarray(value.numpy())
+                if dtype is not None and is_floating(data.dtype):
+                    data = data.astype(as_dtype(dtype))
+                if data is not value.data:
+                    value.data, value.grad = data, None
+        return self
+
+    def __repr__(self) -> str:
+        lines = [line for name, part in _direct(self) for line in _shown(name, part)]
+        return f"{type(self).__name__}(" + "".join(f"\n  {line}" for line in lines) + ("\n)" if lines else ")")
+
+
+def _shown(name: str, value: Any) -> list[str]:
+    """The lines that show a part in its module's repr: modules and parameters, also in containers."""
+    if isinstance(value, Module):
+        return f"({name}): {value!r}".split("\n")
+    if isinstance(value, Parameter):
+        return [f"({name}): {value.shape}"]
+    if isinstance(value, list | tuple | dict):
+        return [line for key, part in _direct(value) for line in _shown(f"{name}.{key}", part)]
+    return []
+
+
+def _members(name: str, value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Everything of interest in a module or container, depth first: modules and tensors, each once."""
+    if isinstance(value, Module | Tensor):
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        yield name, value
+    if isinstance(value, Module | list | tuple | dict):
+        for key, part in _direct(value):
+            yield from _members(f"{name}.{key}" if name else key, part, seen)
+
+
+def _direct(value: Any) -> Iterator[tuple[str, Any]]:
+    """The named parts of a module or container."""
+    if isinstance(value, Module):
+        yield from ((key, part) for key, part in vars(value).items() if key != "_arguments")
+    else:
+        yield from ((str(key), part) for key, part in (value.items() if isinstance(value, dict) else enumerate(value)))
+
+
+def _clone_argument(value: Any) -> Any:
+    if isinstance(value, Module):
+        return value.clone()
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return type(value)(map(_clone_argument, value))
+    return value
+
+
+def _to_host(value: Any) -> Any:
+    return value.numpy() if isinstance(value, Tensor) else host_array(value)

@@ -1,0 +1,372 @@
+"""Running any cell over a sequence: `Recurrent`, `Bidirectional`, `Stack`, and `recurrent`, which builds them by name.
+
+Layers take x (T, B, ...) and return (ys, state). State goes in and comes out, and nothing is hidden in a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from minigrad.backend import Array, is_floating
+from minigrad.cell import Cell, check_input, check_state, checked_step, start_state
+from minigrad.creation import zeros_like
+from minigrad.layers import check_probability
+from minigrad.module import Module
+from minigrad.nest import describe, map_nest
+from minigrad.ops import broadcast_to, concat, dropout, stack, where
+from minigrad.tape import no_grad
+from minigrad.tensor import Parameter, Tensor
+
+__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "RecurrentLayer", "Stack", "recurrent"]
+
+ENGINES = ("auto", "tape")
+
+
+class RecurrentLayer(Module):
+    """What `Recurrent`, `Bidirectional` and `Stack` have in common: how they are called."""
+
+    batch_first = False
+
+    def init_state(self, batch_size: int) -> Any:
+        """The state before the first step, for `batch_size` sequences."""
+        raise NotImplementedError
+
+    def explain(self) -> str:
+        """Which engine runs the layer, and why."""
+        raise NotImplementedError
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None, return_states: bool = False) -> Any:
+        """Run over whole sequences.
+
+        Args:
+            x: (T, B, ...), or (B, T, ...) if batch_first; T and B may be 0.
+            state: the state before the first step; by default the initial state.
+            lengths: (B,) integers in 0..T: how many steps of each sequence count. Outputs past a sequence's end are 0
+                and its state stops changing there; what x holds there has no influence on values or gradients.
+            return_states: also return the state after every step, stacked like the outputs.
+
+        Returns:
+            (ys, state), or (ys, state, states): outputs like x in their first two axes, and the last state.
+        """
+        raise NotImplementedError
+
+
+class Recurrent(RecurrentLayer):
+    """Runs a cell over time.
+
+    Args:
+        cell: any `Cell`.
+        reverse: run from the last step to the first; with lengths, from each sequence's own last step.
+        batch_first: x and outputs are (B, T, ...).
+        engine: `"auto"` or `"tape"`. Both run step by step on the tape.
+        learn_initial_state: make the initial state a parameter, starting from the cell's own.
+
+    >>> layer = mg.Recurrent(mg.LSTMCell(3, 5))
+    >>> ys, (h, c) = layer(mg.ones((7, 2, 3)), lengths=[7, 4])
+    >>> ys.shape, bool((ys[4:, 1] == 0).numpy().all())
+    ((7, 2, 5), True)
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        reverse: bool = False,
+        batch_first: bool = False,
+        engine: str = "auto",
+        learn_initial_state: bool = False,
+    ) -> None:
+        self.cell = _check_cell(cell, "Recurrent")
+        if engine not in ENGINES:
+            raise ValueError(f"engine is one of {ENGINES}, not {engine!r}")
+        self.reverse = reverse
+        self.batch_first = batch_first
+        self.engine = engine
+        if learn_initial_state:
+            self.initial_state = map_nest(_learnable, cell.init_state(1))
+
+    def init_state(self, batch_size: int) -> Any:
+        if not hasattr(self, "initial_state"):
+            return self.cell.init_state(batch_size)
+        return map_nest(lambda leaf: broadcast_to(leaf, (batch_size, *leaf.shape[1:])), self.initial_state)
+
+    def explain(self) -> str:
+        return f"Recurrent({type(self.cell).__name__}): engine tape. Each step is recorded operation by operation."
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None, return_states: bool = False) -> Any:
+        x = check_input(self.cell, x, leading=2)
+        time = 1 if self.batch_first else 0
+        steps, batch = x.shape[time], x.shape[1 - time]
+        expected = start_state(self, self, x, batch)
+        state = expected if state is None else check_state(state, expected)
+        mask = _Mask(lengths, steps, batch, x)
+        x = mask.clean(x, time)
+        ys: list[Any] = [None] * steps
+        states: list[Any] = [None] * steps
+        order = range(steps)[::-1] if self.reverse else range(steps)
+        for t in order:
+            if t < mask.longest:
+                y, new = checked_step(self.cell, x[:, t] if time else x[t], state)
+                ys[t] = mask.output(t, y)
+                state = mask.state(t, new, state)
+            states[t] = state
+        if not mask.longest:  # no step was taken: take one for the shape of its output
+            with no_grad():
+                blank = zeros_like(self.cell.step(_zero_step(x, time), expected)[0])
+        else:
+            blank = zeros_like(y)
+        outputs = _stacked([blank if y is None else y for y in ys], blank, time)
+        if not return_states:
+            return outputs, state
+        return outputs, state, map_nest(lambda last, *all: _stacked(list(all), last, time), state, *states)
+
+
+class Bidirectional(RecurrentLayer):
+    """Runs one cell forward and another backward over the same sequence and merges their outputs.
+
+    The state is the pair (forward, backward). With lengths, the backward cell starts at each sequence's own end.
+
+    Args:
+        cell: any `Cell`.
+        backward_cell: the cell for the other direction; by default a fresh one made like `cell`. Passing `cell` itself
+            shares its weights.
+        merge: `"concat"` (along the last axis), `"sum"`, `"mean"`, or a function of (forward, backward).
+        batch_first: x and outputs are (B, T, ...).
+        engine, learn_initial_state: as for `Recurrent`.
+
+    >>> ys, (forward, backward) = mg.Bidirectional(mg.GRUCell(3, 5))(mg.ones((7, 2, 3)))
+    >>> ys.shape
+    (7, 2, 10)
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        backward_cell: Cell | None = None,
+        merge: str | Callable[[Tensor, Tensor], Tensor] = "concat",
+        batch_first: bool = False,
+        engine: str = "auto",
+        learn_initial_state: bool = False,
+    ) -> None:
+        if not callable(merge) and merge not in _MERGES:
+            raise ValueError(f"merge is one of {', '.join(map(repr, _MERGES))}, or a function; not {merge!r}")
+        _check_cell(cell, "Bidirectional")
+        self.merge = merge
+        self.batch_first = batch_first
+        backward_cell = cell.clone() if backward_cell is None else backward_cell
+        self.forward_layer = Recurrent(cell, False, batch_first, engine, learn_initial_state)
+        self.backward_layer = Recurrent(backward_cell, True, batch_first, engine, learn_initial_state)
+
+    def init_state(self, batch_size: int) -> Any:
+        return self.forward_layer.init_state(batch_size), self.backward_layer.init_state(batch_size)
+
+    def explain(self) -> str:
+        return f"forward: {self.forward_layer.explain()}\nbackward: {self.backward_layer.explain()}"
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None, return_states: bool = False) -> Any:
+        x = check_input(self.forward_layer.cell, x, leading=2)
+        ahead, back = _check_parts(state, 2, "Bidirectional", "(forward, backward)")
+        ys_ahead, *rest_ahead = self.forward_layer(x, ahead, lengths, return_states)
+        ys_back, *rest_back = self.backward_layer(x, back, lengths, return_states)
+        merge = self.merge if callable(self.merge) else _MERGES[self.merge]
+        return merge(ys_ahead, ys_back), *zip(rest_ahead, rest_back, strict=True)
+
+
+class Stack(RecurrentLayer):
+    """Layers one above the other: the outputs of each are the inputs of the next.
+
+    The state is a tuple with one entry per layer.
+
+    Args:
+        layers: `Recurrent`, `Bidirectional`, or other stacks, all with the same batch_first.
+        dropout: in training, the probability of setting an output to 0 between one layer and the next.
+
+    >>> stack = mg.Stack(mg.Recurrent(mg.LSTMCell(3, 5)), mg.Recurrent(mg.GRUCell(5, 2)))
+    >>> ys, ((h0, c0), h1) = stack(mg.ones((7, 2, 3)))
+    >>> ys.shape
+    (7, 2, 2)
+    """
+
+    def __init__(self, *layers: RecurrentLayer, dropout: float = 0.0) -> None:
+        for position, layer in enumerate(layers):
+            if not isinstance(layer, RecurrentLayer):
+                wrap = " (wrap a cell: mg.Recurrent(cell))" if isinstance(layer, Cell) else ""
+                raise TypeError(f"Stack takes recurrent layers; argument {position} is {type(layer).__name__}{wrap}")
+        if not layers:
+            raise ValueError("Stack needs at least one layer")
+        if len({layer.batch_first for layer in layers}) > 1:
+            raise ValueError("all layers of a Stack must have the same batch_first")
+        self.layers = list(layers)
+        self.batch_first = layers[0].batch_first
+        self.dropout = check_probability(dropout=dropout)
+
+    def init_state(self, batch_size: int) -> Any:
+        return tuple(layer.init_state(batch_size) for layer in self.layers)
+
+    def explain(self) -> str:
+        return "\n".join(f"layer {number}: {layer.explain()}" for number, layer in enumerate(self.layers))
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None, return_states: bool = False) -> Any:
+        parts = _check_parts(state, len(self.layers), "Stack", "one entry per layer")
+        rests = []
+        for number, (layer, part) in enumerate(zip(self.layers, parts, strict=True)):
+            if number:
+                x = dropout(x, self.dropout, self.training)
+            x, *rest = layer(x, part, lengths, return_states)
+            rests.append(rest)
+        return x, *zip(*rests, strict=True)
+
+
+def recurrent(
+    name: str,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    batch_first: bool = False,
+    learn_initial_state: bool = False,
+    **cell_options: Any,
+) -> RecurrentLayer:
+    """Layers of any registered cell.
+
+    Args:
+        name: of the cell: `"rnn"`, `"lstm"`, `"gru"`, or one that a plugin offers.
+        input_size: size of the last axis of x.
+        hidden_size: of every layer.
+        num_layers: more than one makes a `Stack`.
+        bidirectional: whether each layer is `Bidirectional` (and so doubles the input size of the next).
+        dropout: between layers, in training.
+        batch_first: x and outputs are (B, T, ...).
+        learn_initial_state: make each layer's initial state a parameter.
+        cell_options: passed on to the cell.
+
+    Returns:
+        A `Recurrent` or `Bidirectional`, or a `Stack` of them if there are several layers.
+
+    >>> ys, state = mg.recurrent("gru", 3, 5, num_layers=2, bidirectional=True)(mg.ones((7, 2, 3)))
+    >>> ys.shape
+    (7, 2, 10)
+    """
+    from minigrad.registry import cell
+
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be at least 1; got {num_layers}")
+    layer = Bidirectional if bidirectional else Recurrent
+    wrap = partial(layer, batch_first=batch_first, learn_initial_state=learn_initial_state)
+    layers: list[RecurrentLayer] = []
+    size = input_size
+    for _ in range(num_layers):
+        made = cell(name, size, hidden_size, **cell_options)
+        layers.append(wrap(made))
+        size = getattr(made, "output_size", hidden_size) * (2 if bidirectional else 1)
+    check_probability(dropout=dropout)
+    return layers[0] if num_layers == 1 else Stack(*layers, dropout=dropout)
+
+
+def RNN(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802
+    """`recurrent("rnn", ...)`: layers of `RNNCell`."""
+    return recurrent("rnn", input_size, hidden_size, num_layers, **options)
+
+
+def LSTM(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802
+    """`recurrent("lstm", ...)`: layers of `LSTMCell`."""
+    return recurrent("lstm", input_size, hidden_size, num_layers, **options)
+
+
+def GRU(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802
+    """`recurrent("gru", ...)`: layers of `GRUCell`."""
+    return recurrent("gru", input_size, hidden_size, num_layers, **options)
+
+
+# --- masks
+
+
+class _Mask:
+    """Which steps of which sequence count."""
+
+    def __init__(self, lengths: Any, steps: int, batch: int, x: Tensor) -> None:
+        self.counts = None if lengths is None else check_lengths(lengths, steps, batch)
+        self.longest = steps if self.counts is None else max(self.counts, default=0)
+        self.shortest = steps if self.counts is None else min(self.counts, default=0)
+        self.flags: Array = None
+        if self.shortest < self.longest or self.longest < steps:
+            xp = x.backend.xp
+            self.flags = xp.arange(steps)[:, None] < x.backend.asarray(self.counts)[None, :]
+
+    def clean(self, x: Tensor, time: int) -> Tensor:
+        """x with zeros past each end, so that not even a NaN there comes through."""
+        if self.flags is None:
+            return x
+        flags = self.flags.T if time else self.flags
+        return where(_like(flags, x), x, 0)
+
+    def output(self, t: int, y: Tensor) -> Tensor:
+        return y if t < self.shortest else where(_like(self.flags[t], y), y, 0.0)
+
+    def state(self, t: int, new: Any, old: Any) -> Any:
+        if t < self.shortest:
+            return new
+        return map_nest(lambda a, b: a if a is b else where(_like(self.flags[t], a), a, b), new, old)
+
+
+def _like(flags: Array, x: Tensor) -> Array:
+    """Flags for the first axes of x, with axes of size 1 for the others."""
+    return flags.reshape(flags.shape + (1,) * (x.ndim - flags.ndim))
+
+
+def check_lengths(lengths: Any, steps: int, batch: int) -> list[int]:
+    """Lengths as a list of integers, or an error that says what is wrong with them."""
+    values = lengths.numpy().tolist() if isinstance(lengths, Tensor) else [*map(_as_number, lengths)]
+    if len(values) != batch:
+        raise ValueError(f"lengths has {len(values)} entries; x has a batch of {batch}")
+    for position, value in enumerate(values):
+        if value != int(value) or not 0 <= value <= steps:
+            raise ValueError(f"lengths[{position}] is {value}; it must be an integer in 0..{steps}, the steps of x")
+    return [int(value) for value in values]
+
+
+def _as_number(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+# --- small parts
+
+_MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "concat": lambda ahead, back: concat([ahead, back], axis=-1),
+    "sum": lambda ahead, back: ahead + back,
+    "mean": lambda ahead, back: (ahead + back) * 0.5,
+}
+
+
+def _check_cell(cell: Any, layer: str) -> Cell:
+    if not isinstance(cell, Cell):
+        hint = "" if isinstance(cell, RecurrentLayer) else " (subclass mg.Cell)"
+        raise TypeError(f"{layer} takes a cell, not {type(cell).__name__}{hint}")
+    return cell
+
+
+def _check_parts(state: Any, count: int, layer: str, parts: str) -> Sequence[Any]:
+    """The parts of a composed state; None, for initial states, where it is missing."""
+    if state is None:
+        return [None] * count
+    if not isinstance(state, tuple | list) or len(state) != count:
+        raise ValueError(f"the state of {layer} is a tuple of {count}, {parts}; got {describe(state)}")
+    return state
+
+
+def _learnable(leaf: Tensor) -> Tensor:
+    return Parameter(leaf) if is_floating(leaf.dtype) else leaf
+
+
+def _zero_step(x: Tensor, time: int) -> Tensor:
+    """Zeros like one step of x."""
+    return Tensor(x.backend.xp.zeros(x.shape[:time] + x.shape[time + 1 :], dtype=x.dtype))
+
+
+def _stacked(parts: list[Tensor], like: Tensor, time: int) -> Tensor:
+    """Steps along the time axis, of which there may be none."""
+    if parts:
+        return stack(parts, axis=time)
+    return Tensor(like.backend.xp.zeros((*like.shape[:time], 0, *like.shape[time:]), dtype=like.dtype))
