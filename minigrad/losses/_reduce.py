@@ -1,0 +1,138 @@
+"""What the losses share: checking arguments, leaving out padding, and reducing to a number.
+
+Sequences are time first: outputs of shape (T, B, ...) with lengths (B,). Whatever stands at a position
+t >= lengths[b] counts neither in a sum nor in a mean's denominator, and its gradient is exactly 0.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from minigrad.backend import as_dtype, is_floating
+from minigrad.ops import astype, equal, less, reshape, sum, where
+from minigrad.tensor import Tensor, as_tensor
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def check_reduction(reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}; it must be one of {', '.join(map(repr, REDUCTIONS))}")
+
+
+def as_outputs(outputs: Any) -> Tensor:
+    """What the model gave, as a floating-point tensor."""
+    tensor = as_tensor(outputs)
+    return tensor if is_floating(tensor.dtype) else astype(tensor, as_dtype(None))
+
+
+def as_values(value: Any, outputs: Tensor) -> Tensor:
+    """Targets or weights in the dtype of the outputs, so that float32 stays float32."""
+    tensor = as_tensor(value, like=outputs)
+    return tensor if tensor.dtype == outputs.dtype else astype(tensor, outputs.dtype)
+
+
+def check_same_shape(outputs: Tensor, targets: Tensor) -> None:
+    if outputs.shape != targets.shape:
+        raise ValueError(
+            f"targets have shape {targets.shape}, but the outputs have {outputs.shape}; they must be equal, because "
+            "broadcasting would pair outputs with targets of other positions. Use .reshape(...) on one of them"
+        )
+
+
+def check_broadcasts(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise unless `value` can be broadcast against `shape` without enlarging it."""
+    extra = len(shape) - value.ndim
+    if extra < 0 or any(size not in (1, whole) for size, whole in zip(value.shape, shape[extra:], strict=True)):
+        raise ValueError(f"{name} has shape {value.shape}, which does not broadcast to that of the outputs, {shape}")
+
+
+def check_indices(
+    name: str, indices: Tensor, stop: int, counted: Tensor | None = None, but_not: int | None = None
+) -> None:
+    """Raise unless all of `indices` (where `counted`) are in [0, stop) and none is `but_not`.
+
+    A wrong index would wrap around to another class in silence. The answer is one boolean that the host has to wait
+    for: on a GPU about the price of `loss.item()`.
+    """
+    data = indices.data
+    wrong = (data < 0) | (data >= stop)
+    if but_not is not None:
+        wrong = wrong | (data == but_not)
+    if counted is not None:
+        wrong = wrong & counted.data
+    if data.size and Tensor(wrong.any()).item():
+        found = sorted({int(index) for index in indices.numpy()[Tensor(wrong).numpy()]})
+        listed = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+        besides = "" if but_not is None else f" other than {but_not}, the blank"
+        raise IndexError(f"{name} hold {listed}; with {stop} classes they must be in [0, {stop}){besides}")
+
+
+def check_integers(name: str, values: Tensor) -> None:
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"{name} are {values.dtype}; they must be integers: use {name}.astype('int64')")
+
+
+def host_lengths(name: str, lengths: Any, batch: int, limit: int) -> list[int]:
+    """Lengths, given in any form, as `batch` integers in [0, limit]."""
+    given = lengths.numpy() if isinstance(lengths, Tensor) else lengths
+    shape = tuple(given.shape) if hasattr(given, "shape") else (len(given),)
+    if shape != (batch,):
+        raise ValueError(f"{name} have shape {shape}; with a batch of {batch} it must be ({batch},)")
+    try:
+        values = [operator.index(length) for length in given]
+    except TypeError:
+        raise TypeError(f"{name} must be integers; got {list(given)[:5]}") from None
+    for position, length in enumerate(values):
+        if not 0 <= length <= limit:
+            raise ValueError(f"{name}[{position}] is {length}; it must be in [0, {limit}]")
+    return values
+
+
+def positions(count: int, like: Tensor) -> Tensor:
+    """0, 1, ..., count - 1 on the backend of `like`."""
+    return Tensor(like.backend.xp.arange(count))
+
+
+def time_mask(lengths: Any, shape: tuple[int, ...], like: Tensor) -> Tensor | None:
+    """Which of the positions of `shape` (T, B, ...) count: t < lengths[b], as booleans (T, B); None if all do."""
+    if lengths is None:
+        return None
+    if len(shape) < 2:
+        raise ValueError(f"lengths need a loss per position of shape (T, B, ...), time first; here it is {shape}")
+    steps, batch = shape[:2]
+    limits = as_tensor(host_lengths("lengths", lengths, batch, steps), like=like)
+    return less(positions(steps, like)[:, None], limits[None, :])
+
+
+def without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x (T, B, ...) with 0 where the mask (T, B) is false: NaN there reaches neither the loss nor a gradient."""
+    return x if mask is None else where(reshape(mask, mask.shape + (1,) * (x.ndim - 2)), x, 0)
+
+
+def reduce(losses: Tensor, reduction: str, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    """The losses of all positions as one number.
+
+    Args:
+        losses: any shape; (T, B, ...) with a mask.
+        reduction: "mean", "sum", or "none" for the losses themselves (0 at padding).
+        mask: which positions count, (T, B).
+        weights: how much each position counts in the denominator of a mean, shape of `losses`; by default 1.
+
+    Returns:
+        A scalar, or the shape of `losses`. A mean over no positions is 0.
+    """
+    losses = without_padding(losses, mask)
+    if reduction == "none":
+        return losses
+    total = sum(losses)
+    if reduction == "sum":
+        return total
+    if weights is not None:
+        count = sum(without_padding(weights, mask))
+    elif mask is not None:
+        count = sum(astype(mask, losses.dtype)) * (losses.size // max(mask.size, 1))
+    else:
+        return total / max(losses.size, 1)
+    return total / where(equal(count, 0), 1.0, count)

@@ -1,0 +1,51 @@
+"""The Huber loss: quadratic near 0, linear further out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.losses._reduce import (
+    as_outputs,
+    as_values,
+    check_reduction,
+    check_same_shape,
+    reduce,
+    time_mask,
+    without_padding,
+)
+from minigrad.ops import clip
+from minigrad.tensor import Tensor
+
+
+def huber(outputs: Any, targets: Any, delta: float = 1.0, reduction: str = "mean", lengths: Any = None) -> Tensor:
+    """e**2 / 2 where |e| <= delta, and delta * (|e| - delta / 2) elsewhere, for e = outputs - targets.
+
+    Args:
+        outputs: any shape.
+        targets: the shape of the outputs; integers are taken as floats.
+        delta: where the linear part begins, > 0.
+        reduction: "mean", "sum", or "none" for a loss per element.
+        lengths: (B,) with outputs (T, B, ...), time first: positions t >= lengths[b] do not count.
+
+    Returns:
+        A scalar, or the shape of the outputs with reduction "none". A mean over no elements is 0.
+
+    Raises:
+        ValueError: the shapes differ (nothing is broadcast), or an option does not fit.
+
+    >>> from minigrad.losses import huber
+    >>> huber(mg.tensor([0.5, 3.0]), mg.tensor([0.0, 0.0]), reduction="none")
+    tensor([0.125, 2.5  ], dtype=float32)
+
+    Source: Huber, Robust Estimation of a Location Parameter (1964), section 4.
+    """
+    check_reduction(reduction)
+    if not delta > 0:
+        raise ValueError(f"delta is {delta}; it must be > 0")
+    outputs = as_outputs(outputs)
+    targets = as_values(targets, outputs)
+    check_same_shape(outputs, targets)
+    mask = time_mask(lengths, outputs.shape, outputs)
+    errors = without_padding(outputs, mask) - without_padding(targets, mask)
+    near = clip(errors, -delta, delta)
+    return reduce(near * (errors - near * 0.5), reduction, mask)
