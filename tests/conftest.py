@@ -1,0 +1,57 @@
+"""Every test runs once per backend: on NumPy, on the strict stand-in for a GPU, and on CuPy where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from strict import StrictBackend
+
+import minigrad as mg
+from minigrad.backend import load_backend, register_backend
+
+register_backend("strict", StrictBackend)
+settings.register_profile("minigrad", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("minigrad")
+
+BACKENDS = ["numpy", "strict"]
+WHY_NO_GPU = ""
+try:
+    load_backend("cupy")
+    BACKENDS.append("cupy")
+except mg.BackendUnavailableError as _error:
+    WHY_NO_GPU = str(_error)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "host_only(reason): the backend makes no difference; runs once, on numpy")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        host_only = next(metafunc.definition.iter_markers("host_only"), None)
+        if host_only is not None and not (host_only.args or host_only.kwargs):
+            raise pytest.UsageError(f"{metafunc.definition.nodeid}: host_only needs a reason")
+        metafunc.parametrize("backend", ["numpy"] if host_only else BACKENDS, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The backend that this run of the test is for, current and freshly seeded."""
+    mg.set_backend(getattr(request, "param", "numpy"))
+    mg.set_default_dtype("float32")
+    mg.seed(0)
+    yield mg.get_backend()
+    mg.set_backend("numpy")
+    mg.set_default_dtype("float32")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say once how many tests would have run on a GPU, and why they did not."""
+    reports = [report for name in ("passed", "failed", "error") for report in terminalreporter.stats.get(name, [])]
+    stand_ins = {r.nodeid for r in reports if "[strict" in r.nodeid or "-strict" in r.nodeid}
+    if WHY_NO_GPU and stand_ins:
+        terminalreporter.section("GPU tests")
+        terminalreporter.line(f"{len(stand_ins)} tests ran on the stand-in but not on a GPU: {WHY_NO_GPU}")
