@@ -18,6 +18,7 @@ from minigrad.backend import (
     set_default_dtype,
     use_backend,
 )
+from minigrad.bptt import Window, tbptt
 from minigrad.cell import Cell
 from minigrad.cells import GRUCell, LSTMCell, RNNCell
 from minigrad.creation import arange, full, ones, ones_like, zeros, zeros_like
@@ -127,9 +128,6 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "GRU",
-    "LSTM",
-    "RNN",
     "Backend",
     "BackendUnavailableError",
     "Bidirectional",
@@ -139,7 +137,9 @@ __all__ = [
     "Dropout",
     "Embedding",
     "FreedGraphError",
+    "GRU",
     "GRUCell",
+    "LSTM",
     "LSTMCell",
     "LayerNorm",
     "Linear",
@@ -148,6 +148,7 @@ __all__ = [
     "Parameter",
     "PluginConflictError",
     "PluginError",
+    "RNN",
     "RNNCell",
     "Recurrent",
     "RecurrentLayer",
@@ -158,6 +159,7 @@ __all__ = [
     "Tape",
     "Tensor",
     "UnknownNameError",
+    "Window",
     "abs",
     "add",
     "arange",
@@ -249,6 +251,7 @@ __all__ = [
     "take",
     "take_along_axis",
     "tanh",
+    "tbptt",
     "tensor",
     "tensordot",
     "uniform",
