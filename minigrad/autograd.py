@@ -28,7 +28,7 @@ def backward(output: Tensor, grad: Any = None, *, create_graph: bool = False, re
 def accumulate_grads(cotangents: dict[Any, Any]) -> None:
     """Add each leaf's cotangent to its `.grad`."""
     for leaf, cotangent in cotangents.items():
-        gradient = cotangent if isinstance(cotangent, Tensor) else Tensor(cotangent)
+        gradient = _as_tensor(cotangent)
         leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
 
 
@@ -74,8 +74,15 @@ def grad(
         value = cotangents.get(source)
         if value is None:
             value = tensor.backend.xp.zeros_like(tensor.data)
-        gradients.append(value if isinstance(value, Tensor) else Tensor(value))
+        gradients.append(_as_tensor(value))
     return tuple(gradients)
+
+
+def _as_tensor(cotangent: Any) -> Tensor:
+    """A cotangent as a tensor; NumPy's 0-d results are scalars, a tensor holds an array."""
+    if isinstance(cotangent, Tensor):
+        return cotangent
+    return Tensor(cotangent if cotangent.shape else backend_of(cotangent).xp.asarray(cotangent))
 
 
 def _cotangent(output: Tensor, grad: Any) -> Tensor:
@@ -94,7 +101,7 @@ def _cotangent(output: Tensor, grad: Any) -> Tensor:
     cotangent = as_tensor(grad, like=output)
     if cotangent.shape != output.shape:
         raise ValueError(f"grad has shape {cotangent.shape}; it must have the output's, {output.shape}")
-    return cotangent
+    return cotangent if cotangent.dtype == output.dtype else cotangent.astype(output.dtype)
 
 
 def pull_back(
@@ -143,14 +150,17 @@ def _walk(
     pending = {source.index: source for source in cotangents if type(source) is Node}
     queue = [-index for index in pending]
     heapify(queue)
-    reached = None if targets is None else _leading_to(targets, list(pending.values()))
+    reached, below = (None, set()) if targets is None else _leading_to(targets, list(pending.values()))
 
     results: dict[Any, Any] = {}
     while queue:
         node = pending.pop(-heappop(queue))
         g = cotangents.pop(node)
-        if targets is not None and node in targets:
-            results[node] = g
+        if targets is not None:
+            if node in targets:
+                results[node] = g
+            if node not in below:
+                continue
         primitive, saved, attrs = node.primitive, node.saved, node.attrs
         if saved is None:
             raise FreedGraphError(
@@ -160,14 +170,17 @@ def _walk(
         if create_graph:
             saved = primitive.saved_as_tensors(node)
         accumulate = None if create_graph else primitive.accumulate
+        guarded = primitive.keeps_inputs and not allow_stale
         for source, rule in zip(node.inputs, primitive.rules):  # noqa: B905  # rules may be an endless iterable
             if rule is None:
                 continue
             if type(source) is not Node:
                 if not (isinstance(source, Tensor) and source.requires_grad):
                     continue
-                if source.version > node.index and primitive.keeps_inputs and not allow_stale:
+                if guarded and source.version > node.index:
                     raise _stale(source, node)
+            elif guarded and source.primitive.view:
+                _check_view(source, node)
             if reached is not None and source not in reached:
                 continue
             fresh = False
@@ -217,8 +230,11 @@ def _leaves(
     return results
 
 
-def _leading_to(targets: set[Any], roots: list[Node]) -> set[Any]:
-    """The nodes below `roots` through which a gradient can reach one of `targets`, and the targets themselves."""
+def _leading_to(targets: set[Any], roots: list[Node]) -> tuple[set[Any], set[Any]]:
+    """The nodes through which a gradient can go from `roots` to `targets`, with the targets and without the last ones.
+
+    The second set lacks targets that no other target is behind: the walk ends there, and leaves them unfreed.
+    """
     seen: dict[int, Node] = {}
     stack = list(roots)
     while stack:
@@ -226,11 +242,12 @@ def _leading_to(targets: set[Any], roots: list[Node]) -> set[Any]:
         if node.index not in seen:
             seen[node.index] = node
             stack.extend(source for source in node.inputs if type(source) is Node)
-    reached = set(targets)
+    reached, below = set(targets), set()
     for index in sorted(seen):
         if any(source in reached for source in seen[index].inputs if isinstance(source, Node | Tensor)):
             reached.add(seen[index])
-    return reached
+            below.add(seen[index])
+    return reached, below
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
@@ -243,6 +260,15 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     if extra < 0 or summed.shape[extra:] != shape:
         raise ValueError(f"a gradient rule gave shape {g.shape} for an input of shape {shape}")
     return reshape(summed, shape) if extra else summed
+
+
+def _check_view(view: Node, node: Node) -> None:
+    """Raise if `view` shows a parameter that has been updated since."""
+    source: Any = view
+    while type(source) is Node and source.primitive.view:
+        view, source = source, source.inputs[0]
+    if isinstance(source, Tensor) and source.version > view.index:
+        raise _stale(source, node)
 
 
 def _stale(parameter: Tensor, node: Node) -> StaleParameterError:

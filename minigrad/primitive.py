@@ -58,6 +58,7 @@ class Primitive:
         "required",
         "rules",
         "variadic",
+        "view",
     )
 
     def __init__(self, forward: Callable[..., Any]) -> None:
@@ -74,6 +75,7 @@ class Primitive:
         self.accumulate: Callable[..., None] | None = None
         self.kept: list[tuple[str, int]] = []
         self.keeps_inputs = False
+        self.view = False
         self.keep: Callable[[Any, list[Any]], tuple[Any, ...]] = lambda y, arrays: ()
 
     def bind(self, args: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -87,6 +89,9 @@ class Primitive:
             given = dict(zip(extra, args[arity:], strict=False))
             args, attrs = args[:arity], {**given, **attrs}
         complete = {**self.defaults, **attrs}
+        for name, value in attrs.items():
+            if type(value) in by_type and not value.shape:  # a NumPy scalar would widen float32
+                complete[name] = value.item()
         if len(complete) != len(self.attributes):
             raise TypeError(
                 f"{self.name}() takes the keywords {[p.name for p in self.attributes]}, of which "
@@ -166,7 +171,7 @@ def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor
             y = (backend or _backend_of(op, arrays)).xp.asarray(y)
         out = Tensor(y)
         active = recorder.active
-        if active and (needs_grad or active is not True):
+        if active and ((needs_grad and op.rules) or active is not True):
             out.node = node = Node(tick(), op, sources, attrs, op.keep(y, arrays), shape)
             out.requires_grad = needs_grad and op.rules != ()
             if active is not True:
@@ -177,7 +182,13 @@ def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor
     return apply
 
 
-def defvjp(function: Callable[..., Any], *rules: Rule | None, each: Rule | None = None, accumulate: Any = None) -> None:
+def defvjp(
+    function: Callable[..., Any],
+    *rules: Rule | None,
+    each: Rule | None = None,
+    accumulate: Any = None,
+    view: bool = False,
+) -> None:
     """Give a primitive its vector-Jacobian products: for each input, the cotangent `g` of the result pulled back.
 
     Args:
@@ -186,6 +197,7 @@ def defvjp(function: Callable[..., Any], *rules: Rule | None, each: Rule | None 
             things to keep. A result that is broadcast against the input is summed back by the walk.
         each: instead, for a primitive of `*xs`: `each(index, g, *kept, **attributes)`.
         accumulate: see `Primitive`; an optional faster form of the first rule.
+        view: whether the result may share memory with the input, so that an update of one changes the other.
     """
     op: Primitive = function.op  # type: ignore[attr-defined]  # set by primitive
     op.rules = _Each(each) if each is not None else rules
@@ -197,6 +209,7 @@ def defvjp(function: Callable[..., Any], *rules: Rule | None, each: Rule | None 
         raise TypeError(f"the rules of {op.name} must all keep the same: {sorted(signatures)}")
     names = signatures.pop()
     op.kept = [_kept_as(op, name) for name in names]
+    op.view = view
     op.keeps_inputs = any(kind == "input" for kind, _ in op.kept)
     code = {"y": "y", "input": "a[{0}]", "_shape": "a[{0}].shape", "_dtype": "a[{0}].dtype", "*": "_shapes(a)"}
     parts = "".join(code[kind].format(position) + ", " for kind, position in op.kept)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.backend import Array, as_dtype, backend_of
+from minigrad.backend import Array, Backend, as_dtype, backend_of, by_type
+from minigrad.errors import DeviceMismatchError
 from minigrad.primitive import defvjp, primitive
 from minigrad.tensor import Tensor
 
@@ -34,21 +35,42 @@ def _add_at(buffer: Array, g: Array, x_shape: tuple[int, ...], index: Any) -> No
         backend_of(buffer).add_at(buffer, index if isinstance(index, tuple) else (index,), g)
 
 
-defvjp(_getitem, lambda g, x_shape, index: _getitem_transpose(g, index=index, shape=x_shape), accumulate=_add_at)
+defvjp(
+    _getitem,
+    lambda g, x_shape, index: _getitem_transpose(g, index=index, shape=x_shape),
+    accumulate=_add_at,
+    view=True,
+)
 defvjp(_getitem_transpose, lambda g, index, shape: _getitem(g, index))
 
 
 def getitem(x: Any, index: Any) -> Tensor:
     """x[index]: integers, slices, `...`, None, booleans, and integer tensors or arrays, as in NumPy."""
     parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(part, Tensor | list) for part in parts):
+    if not all(type(part) in _PLAIN for part in parts):
         like = x.backend if isinstance(x, Tensor) else backend_of(x)
-        parts = tuple(
-            part.data if isinstance(part, Tensor) else like.asarray(part) if isinstance(part, list) else part
-            for part in parts
-        )
+        parts = tuple(_index_part(part, like) for part in parts)
         index = parts if isinstance(index, tuple) else parts[0]
     return _getitem(x, index)
+
+
+_PLAIN = frozenset({int, slice, type(None), type(...), bool})
+
+
+def _index_part(part: Any, like: Backend) -> Any:
+    """A tensor, array or list as what the array library takes; a 0-d one as a number."""
+    if isinstance(part, list):
+        return like.asarray(part, None if part else "int64")
+    part = part.data if isinstance(part, Tensor) else part
+    if getattr(part, "shape", None) == ():
+        return part.item()
+    if type(part) in by_type and by_type[type(part)] is not like:
+        place = by_type[type(part)].name
+        raise DeviceMismatchError(
+            f"getitem: x is on {like.name}, its index is on {place}. Move one of them: index.to({like.name!r}), "
+            f"or x.to({place!r})"
+        )
+    return part
 
 
 # --- take

@@ -98,6 +98,8 @@ def tensordot(x1: Any, x2: Any, axes: int | tuple[Sequence[int], Sequence[int]] 
     a, b = as_tensor(x1), as_tensor(x2)
     if isinstance(axes, int):
         axes = (range(a.ndim - axes, a.ndim), range(axes))
+    if not all(-x.ndim <= axis < x.ndim for x, named in zip((a, b), axes, strict=True) for axis in named):
+        raise ValueError(f"tensordot: axes {axes} are out of range for shapes {a.shape} and {b.shape}")
     left, right = [axis % a.ndim for axis in axes[0]], [axis % b.ndim for axis in axes[1]]
     if [a.shape[axis] for axis in left] != [b.shape[axis] for axis in right]:
         raise ValueError(f"tensordot: axes {left} of {a.shape} and {right} of {b.shape} differ in size")

@@ -21,7 +21,7 @@ def reshape(xp: Any, x: Array, /, shape: tuple[int, ...]) -> Array:
     return x.reshape(shape)
 
 
-defvjp(reshape, lambda g, x_shape, shape: reshape(g, x_shape))
+defvjp(reshape, lambda g, x_shape, shape: reshape(g, x_shape), view=True)
 
 
 @primitive
@@ -30,7 +30,7 @@ def permute_dims(xp: Any, x: Array, /, axes: tuple[int, ...]) -> Array:
     return x.transpose(axes)
 
 
-defvjp(permute_dims, lambda g, axes: permute_dims(g, _inverse(axes)))
+defvjp(permute_dims, lambda g, axes: permute_dims(g, _inverse(axes)), view=True)
 
 
 def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
@@ -44,7 +44,7 @@ def matrix_transpose(xp: Any, x: Array, /) -> Array:
     return x.swapaxes(-1, -2)
 
 
-defvjp(matrix_transpose, lambda g: matrix_transpose(g))
+defvjp(matrix_transpose, lambda g: matrix_transpose(g), view=True)
 
 
 @primitive
@@ -53,7 +53,7 @@ def expand_dims(xp: Any, x: Array, /, axis: int = 0) -> Array:
     return xp.expand_dims(x, axis)
 
 
-defvjp(expand_dims, lambda g, x_shape, axis: reshape(g, x_shape))
+defvjp(expand_dims, lambda g, x_shape, axis: reshape(g, x_shape), view=True)
 
 
 @primitive
@@ -62,7 +62,7 @@ def squeeze(xp: Any, x: Array, /, axis: int | tuple[int, ...]) -> Array:
     return x.squeeze(axis)
 
 
-defvjp(squeeze, lambda g, x_shape, axis: reshape(g, x_shape))
+defvjp(squeeze, lambda g, x_shape, axis: reshape(g, x_shape), view=True)
 
 
 @primitive
@@ -71,7 +71,7 @@ def broadcast_to(xp: Any, x: Array, /, shape: tuple[int, ...]) -> Array:
     return x if x.shape == shape else xp.broadcast_to(x, shape)
 
 
-defvjp(broadcast_to, lambda g, shape: g)  # the walk sums it back
+defvjp(broadcast_to, lambda g, shape: g, view=True)  # the walk sums it back
 
 
 @primitive
@@ -80,7 +80,7 @@ def flip(xp: Any, x: Array, /, axis: int | tuple[int, ...] | None = None) -> Arr
     return xp.flip(x, axis)
 
 
-defvjp(flip, lambda g, axis: flip(g, axis))
+defvjp(flip, lambda g, axis: flip(g, axis), view=True)
 
 
 @primitive
@@ -164,12 +164,14 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
     >>> [part.shape for part in mg.split(mg.ones((2, 6)), 3, axis=1)]
     [(2, 2), (2, 2), (2, 2)]
     """
+    if not -len(x.shape) <= axis < len(x.shape):
+        raise ValueError(f"split: axis {axis} is out of range for shape {x.shape}")
     axis %= len(x.shape)
     size = x.shape[axis]
     if isinstance(sections, int):
         if sections < 1 or size % sections:
-            raise ValueError(f"cannot split axis {axis} of size {size} into {sections} equal parts")
-        sections = range(size // sections, size, size // sections)
+            raise ValueError(f"split: cannot cut axis {axis} of size {size} into {sections} equal parts")
+        sections = [part * (size // sections) for part in range(1, sections)]
     before = (slice(None),) * axis
     cuts = [0, *sections, size]
     return [x[(*before, slice(start, stop))] for start, stop in pairwise(cuts)]
