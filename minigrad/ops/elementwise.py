@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minigrad.backend import Array
+from minigrad.backend import Array, as_dtype, is_floating
 from minigrad.primitive import defvjp, primitive
 from minigrad.tensor import Tensor
 
@@ -89,7 +89,9 @@ def where(xp: Any, condition: Array, x1: Array, x2: Array, /) -> Array:
 
     A NaN on the side that is not taken does not reach the gradient.
     """
-    return xp.where(condition, x1, x2)
+    y = xp.where(condition, x1, x2)
+    numbers = not (hasattr(x1, "dtype") or hasattr(x2, "dtype")) and is_floating(y.dtype)
+    return y.astype(as_dtype(None)) if numbers else y
 
 
 defvjp(where, None, lambda g, condition: where(condition, g, 0.0), lambda g, condition: where(condition, 0.0, g))
@@ -131,7 +133,7 @@ def divide(xp: Any, x1: Array, x2: Array, /) -> Array:
     return x1 / x2
 
 
-defvjp(divide, lambda g, x1, x2: g / x2, lambda g, x1, x2: -g * x1 / (x2 * x2))
+defvjp(divide, lambda g, y, x2: g / x2, lambda g, y, x2: -g * y / x2)
 
 
 @primitive
@@ -166,9 +168,22 @@ def power(xp: Any, x1: Array, x2: Array, /) -> Array:
 
 defvjp(
     power,
-    lambda g, y, x1, x2: g * x2 * x1 ** (where(equal(x2, 0), 1, x2) - 1),
-    lambda g, y, x1, x2: g * y * log(where(greater(x1, 0), x1, 1)),
+    lambda g, y, x1, x2: g * x2 * x1 ** _lowered(x1, x2),
+    lambda g, y, x1, x2: g * y * _log_of_positive(x1),
 )
+
+
+def _lowered(x1: Any, x2: Any) -> Any:
+    """x2 - 1; but 0 where that would make 0 ** -1 of 0 ** 0, so that the derivative there is 0 and not NaN."""
+    if isinstance(x2, int | float):
+        return x2 - 1 if x2 else 0
+    return where(logical_and(equal(x1, 0), equal(x2, 0)), 1.0, x2) - 1
+
+
+def _log_of_positive(x: Any) -> Any:
+    if isinstance(x, int | float):
+        return math.log(x) if x > 0 else 0.0
+    return log(where(greater(x, 0), x, 1.0))
 
 
 @primitive
@@ -361,9 +376,23 @@ def gelu(x: Any) -> Tensor:
 
 
 @primitive
-def astype(xp: Any, x: Array, /, dtype: Any) -> Array:
-    """x in another dtype, such as `"float64"`. The gradient comes back in the old one."""
+def _astype(xp: Any, x: Array, /, dtype: Any) -> Array:
     return x.astype(dtype)
 
 
-defvjp(astype, lambda g, x_dtype, dtype: astype(g, x_dtype))
+defvjp(_astype, lambda g, x_dtype, dtype: astype(g, x_dtype))
+
+
+@primitive
+def _astype_discrete(xp: Any, x: Array, /, dtype: Any) -> Array:
+    return x.astype(dtype)
+
+
+def astype(x: Any, dtype: Any) -> Tensor:
+    """x in another dtype, such as `"float64"`. The gradient comes back in the old one; through integers none flows.
+
+    >>> mg.astype(mg.tensor([1.9, -1.9]), "int64")
+    tensor([ 1, -1])
+    """
+    dtype = as_dtype(dtype)
+    return _astype(x, dtype=dtype) if is_floating(dtype) else _astype_discrete(x, dtype=dtype)

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from minigrad.backend import Array
-from minigrad.ops.elementwise import equal, exp, where
+from minigrad.ops.elementwise import astype, equal, exp, where
 from minigrad.ops.shape import broadcast_to, reshape
 from minigrad.primitive import defvjp, primitive
 from minigrad.tensor import Tensor
@@ -32,14 +32,18 @@ defvjp(sum, lambda g, x_shape, axis, keepdims: broadcast_to(_kept(g, x_shape, ax
 
 @primitive
 def mean(xp: Any, x: Array, /, axis: Axis = None, keepdims: bool = False) -> Array:
-    """The arithmetic mean."""
-    return x.mean(axis=axis, keepdims=keepdims)
+    """The arithmetic mean. Of nothing it is NaN."""
+    return x.mean(axis=axis, keepdims=keepdims) if x.size else _mean_of_empty(xp, x, axis, keepdims)
 
 
 defvjp(
     mean,
-    lambda g, x_shape, axis, keepdims: broadcast_to(_kept(g, x_shape, axis) / count(x_shape, axis), x_shape),
+    lambda g, x_shape, axis, keepdims: broadcast_to(_kept(g, x_shape, axis) / (count(x_shape, axis) or 1), x_shape),
 )
+
+
+def _mean_of_empty(xp: Any, x: Array, axis: Axis, keepdims: bool) -> Array:
+    return xp.full_like(x.sum(axis=axis, keepdims=keepdims), xp.nan)
 
 
 @primitive
@@ -62,14 +66,8 @@ defvjp(min, lambda g, y, x, axis, keepdims: _shared(g, y, x, axis))
 
 def _shared(g: Any, y: Any, x: Any, axis: Axis) -> Any:
     """`g` given to the elements of `x` that equal the extreme `y`, in equal parts."""
-    hit = where(equal(x, _kept(y, x.shape, axis)), _one_like(g), 0.0)
+    hit = astype(equal(x, _kept(y, x.shape, axis)), g.dtype)
     return hit * (_kept(g, x.shape, axis) / sum(hit, axis, keepdims=True))
-
-
-def _one_like(g: Any) -> Any:
-    """1 in the dtype of `g`: a 0-d array, so that `where` keeps the dtype."""
-    data = g.data if isinstance(g, Tensor) else g
-    return data.dtype.type(1)
 
 
 @primitive
@@ -90,7 +88,7 @@ def logsumexp(xp: Any, x: Array, /, axis: Axis = None, keepdims: bool = False) -
     top = x.max(axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0)
     total = xp.exp(x - top).sum(axis=axis, keepdims=True)
-    y = xp.log(xp.where(total > 0, total, 1)) + xp.where(total > 0, top, -xp.inf)
+    y = xp.log(xp.where(total == 0, 1, total)) + xp.where(total == 0, -xp.inf, top)
     return y if keepdims else y.reshape(_reduced(x.shape, axis))
 
 
@@ -133,7 +131,7 @@ defvjp(log_softmax, lambda g, y, axis: g - exp(y) * sum(g, axis, keepdims=True))
 
 
 def _axes(ndim: int, axis: Axis) -> tuple[int, ...]:
-    if axis is None:
+    if axis is None or not ndim:
         return tuple(range(ndim))
     return tuple(a % ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
 
