@@ -286,11 +286,13 @@ def host_array(data: Any) -> Any:
 
     Python floats take the default dtype; arrays keep theirs.
     """
-    array = np.array(data)
-    if array.dtype == object:
+    try:
+        array = np.array(data)
+    except ValueError as error:
+        raise ValueError(f"cannot make an array of {_describe(data)}: {error}") from error
+    if array.dtype.kind not in "biufc":
         raise ValueError(f"cannot make an array of {_describe(data)}: its rows differ in length or are no numbers")
-    typed = isinstance(data, np.ndarray | np.generic) or hasattr(data, "__array__")
-    if is_floating(array.dtype) and not typed and not _holds_arrays(data):
+    if is_floating(array.dtype) and not _holds_arrays(data):
         array = array.astype(get_default_dtype())
     return array
 
@@ -298,7 +300,7 @@ def host_array(data: Any) -> Any:
 def _holds_arrays(data: Any) -> bool:
     while isinstance(data, Sequence) and len(data) and not isinstance(data, str):
         data = data[0]
-    return isinstance(data, np.ndarray | np.generic)
+    return hasattr(data, "__array__")
 
 
 def _describe(data: Any) -> str:

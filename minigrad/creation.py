@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.backend import as_dtype, get_backend
+from minigrad.backend import as_dtype, get_backend, is_floating
 from minigrad.tensor import Tensor
 
 __all__ = ["arange", "full", "ones", "ones_like", "zeros", "zeros_like"]
@@ -28,7 +28,10 @@ def ones(shape: Shape, dtype: Any = None, requires_grad: bool = False) -> Tensor
 
 def full(shape: Shape, fill_value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """One value everywhere, by default of the default dtype."""
-    return Tensor(get_backend().xp.full(shape, fill_value, dtype=as_dtype(dtype)), requires_grad)
+    found = as_dtype(dtype)
+    if requires_grad and not is_floating(found):
+        raise ValueError(f"requires_grad needs floating-point values; these are {found}")
+    return Tensor(get_backend().xp.full(shape, fill_value, dtype=found), requires_grad)
 
 
 def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:

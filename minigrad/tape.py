@@ -139,7 +139,7 @@ class Tape:
         rows = [("node", "op", "inputs", "shape", "attributes")]
         for node in self.nodes:
             inputs = ", ".join(_label(value, names) for value in node.inputs)
-            attrs = ", ".join(f"{key}={value}" for key, value in node.attrs.items())
+            attrs = ", ".join(f"{key}={_value(value)}" for key, value in node.attrs.items())
             rows.append((names[node], node.op, inputs, _shape(node.shape), attrs))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ("  ".join([*map(str.ljust, row, widths), row[4]]).rstrip() for row in rows)
@@ -182,6 +182,13 @@ def _label(value: Any, names: dict[Any, str]) -> str:
         kind = getattr(value, "name", "leaf") if value.requires_grad else "constant"
         return f"{kind}{_shape(value.shape)}"
     return f"constant{_shape(value.shape)}" if hasattr(value, "shape") else str(value)
+
+
+def _value(value: Any) -> str:
+    """An attribute on one line: an array by its shape."""
+    if isinstance(value, tuple) and any(getattr(part, "shape", ()) for part in value):
+        return "(" + ", ".join(map(_value, value)) + ")"
+    return f"array{_shape(value.shape)}" if getattr(value, "shape", ()) else str(value)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

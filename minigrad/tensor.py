@@ -10,6 +10,7 @@ from minigrad.backend import (
     Backend,
     as_dtype,
     backend_of,
+    by_type,
     get_backend,
     host_array,
     is_floating,
@@ -116,7 +117,7 @@ class Tensor:
             raise TypeError(
                 f"this tensor lives on the {self.backend.name} backend; call .numpy() to copy it to the host"
             )
-        return self.data.astype(dtype) if dtype is not None or copy else self.data
+        return self.data.astype(self.dtype if dtype is None else dtype, copy=copy is True)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError("tensors are not changed in place; select with mg.where, or build with mg.concat or mg.stack")
@@ -143,11 +144,14 @@ class Tensor:
     # --- to another place or type
 
     def to(self, backend: str | Backend) -> Tensor:
-        """This tensor on another backend (itself if it is there). Gradients do not flow through a move."""
+        """This tensor on another backend (itself if it is there).
+
+        Gradients do not flow through a move: a leaf that needs one becomes another such leaf, a result a constant.
+        """
         target = load_backend(backend)
         if target is self.backend:
             return self
-        return Tensor(target.asarray(self.numpy()), self.requires_grad)
+        return Tensor(target.asarray(self.numpy()), self.requires_grad and self.node is None)
 
     if TYPE_CHECKING:  # bound in minigrad/ops/__init__.py
         T: Tensor
@@ -212,6 +216,15 @@ class Parameter(Tensor):
         super().__init__(values, requires_grad=True)
         object.__setattr__(self, "version", 0)
 
+    def to(self, backend: str | Backend) -> Parameter:
+        """This parameter on another backend (itself if it is there), under the same name and without its gradient."""
+        target = load_backend(backend)
+        if target is self.backend:
+            return self
+        moved = Parameter(Tensor(target.asarray(self.numpy())))
+        moved.name = self.name
+        return moved
+
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name == "data":
@@ -219,7 +232,7 @@ class Parameter(Tensor):
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
-    """A new leaf tensor on the current backend, holding a copy of `data`.
+    """A new leaf tensor holding a copy of `data`: host data on the current backend, device data where it is.
 
     Args:
         data: a number, nested sequences of numbers, an array, or a tensor (its values are copied).
@@ -231,7 +244,7 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
     """
     if isinstance(data, Tensor):
         values = data.data.copy()
-    elif any(isinstance(data, kind) for kind in _device_types()):
+    elif _is_on_device(data):
         values = data.copy()
     else:
         values = get_backend().asarray(host_array(data))
@@ -242,15 +255,18 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
     return Tensor(values, requires_grad)
 
 
-def _device_types() -> tuple[type, ...]:
-    return get_backend().array_types if get_backend().name != "numpy" else ()
+def _is_on_device(data: Any) -> bool:
+    return type(data) in by_type and by_type[type(data)].name != "numpy"
 
 
 def as_tensor(data: Any, like: Tensor | None = None) -> Tensor:
     """`data` itself if it is a tensor; otherwise a tensor of it, in the dtype and on the backend of `like`."""
     if isinstance(data, Tensor):
         return data
-    made = Tensor((like.backend if like is not None else get_backend()).asarray(host_array(data)))
+    if _is_on_device(data):
+        made = Tensor(data)
+    else:
+        made = Tensor((like.backend if like is not None else get_backend()).asarray(host_array(data)))
     if like is not None and is_floating(made.dtype) and is_floating(like.dtype):
         made.data = made.data.astype(like.dtype)
     return made
