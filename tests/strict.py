@@ -115,7 +115,7 @@ def _unary(name: str) -> Any:
     return lambda self: StrictArray(getattr(self._host, name)())
 
 
-_BINARY = "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split()
+_BINARY = "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split()  # noqa: SIM905
 for _name in _BINARY:
     setattr(StrictArray, f"__{_name}__", _operator(f"__{_name}__"))
     setattr(StrictArray, f"__r{_name}__", _operator(f"__r{_name}__"))
@@ -162,7 +162,7 @@ def _method(name: str) -> Any:
 
 
 _METHODS = """all any argmax argmin argsort astype clip conj copy cumprod cumsum diagonal dot fill flatten max mean min
-nonzero prod ravel repeat reshape round sort squeeze std sum swapaxes take trace transpose var view""".split()
+nonzero prod ravel repeat reshape round sort squeeze std sum swapaxes take trace transpose var view""".split()  # noqa: SIM905
 for _name in _METHODS:
     setattr(StrictArray, _name, _method(_name))
 
@@ -196,10 +196,10 @@ nan_to_num nanmax nanmean nanmin nansum negative nonzero not_equal ones ones_lik
 reciprocal remainder repeat reshape roll rollaxis rot90 round searchsorted sign signbit sin sinh sort split sqrt square
 squeeze stack std subtract sum swapaxes take take_along_axis tan tanh tensordot tile trace transpose tri tril triu
 true_divide trunc unique unravel_index var vdot vsplit vstack where zeros zeros_like
-""".split()
+""".split()  # noqa: SIM905
 
 _AS_THEY_ARE = """bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128
-dtype inf nan pi e newaxis finfo iinfo floating integer""".split()
+dtype inf nan pi e newaxis finfo iinfo floating integer""".split()  # noqa: SIM905
 
 
 class StrictNamespace:
