@@ -41,7 +41,7 @@ def ctc(
     reduction: str = "mean",
     zero_infinity: bool = False,
 ) -> Tensor:
-    """-log p(targets): p sums over all frame labellings that give the targets once repeats are merged and blanks removed.
+    """-log p(targets): p sums over all frame labels that give the targets, repeats merged and blanks removed.
 
     With the labels l' = (blank, l_1, blank, l_2, ..., blank) and the log-probability y_t(k) of symbol k at frame t,
 

@@ -1,0 +1,301 @@
+"""What all optimizers share. An algorithm is one pure function, `update`; groups, state and checks are here."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from minigrad.backend import Array, backend_of, is_floating
+from minigrad.errors import StateDictError
+from minigrad.tensor import Tensor
+
+State = dict[str, Any]
+"""What an optimizer remembers of one parameter: arrays of its shape and dtype, and numbers."""
+
+
+class Optimizer:
+    """Base class of optimizers. A subclass defines `update`; its keywords are the hyperparameters with their defaults.
+
+        class SignDescent(Optimizer):
+            @staticmethod
+            def update(parameter, gradient, state, *, lr=0.01):
+                return parameter - lr * mg.sign(gradient), state
+
+    Groups, state and checks are done here.
+
+    Args:
+        params: parameters, or pairs of a name and a parameter, or dicts `{"params": ..., "lr": ...}` of either, each a
+            group with hyperparameters of its own.
+        hyperparameters: for all groups that do not have their own.
+
+    Attributes:
+        groups: one dict per group: its list "params" and every hyperparameter. Change them between steps at will.
+        state: what is remembered of each parameter that has been updated.
+
+    Raises:
+        ValueError: there are no parameters, one is there twice, or a hyperparameter is out of range.
+        TypeError: something is no parameter, or no hyperparameter.
+    """
+
+    update: ClassVar[Callable[..., tuple[Array, State]]]
+    """`update(parameter, gradient, state, **hyperparameters) -> (parameter, state)`: a pure function of arrays.
+
+    It changes none of its arguments. `state` is empty before the first update.
+    """
+
+    required_state: ClassVar[tuple[str, ...]] = ()
+    """What the state holds after any update."""
+
+    optional_state: ClassVar[tuple[str, ...]] = ()
+    """What it holds besides with some hyperparameters."""
+
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "lr": (0, math.inf),
+        "lr_decay": (0, math.inf),
+        "weight_decay": (0, math.inf),
+        "momentum": (0, math.inf),
+        "eps": (0, math.inf),
+        "initial_accumulator_value": (0, math.inf),
+        "alpha": (0, 1),
+        "betas": (0, 1),
+    }
+    """Hyperparameters that must be in [low, high)."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "update" in vars(cls):
+            keywords = _hyperparameters(cls)
+            params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            cls.__signature__ = inspect.Signature([params, *keywords.values()])  # type: ignore[attr-defined]  # for help
+
+    def __init__(self, params: Iterable[Any], **hyperparameters: Any) -> None:
+        defaults = {name: p.default for name, p in _hyperparameters(type(self)).items()}
+        self._check_names(hyperparameters)
+        self.groups: list[dict[str, Any]] = []
+        self._names: dict[Tensor, str] = {}
+        for group in _as_groups(params):
+            own = {name: value for name, value in group.items() if name != "params"}
+            self._check_names(own)
+            members = self._collect(group["params"])
+            self.groups.append({**defaults, **hyperparameters, **own, "params": members})
+        if not self._names:
+            raise ValueError("there are no parameters to optimize: model.parameters() is empty (or was used up before)")
+        for group in self.groups:
+            missing = [name for name, value in group.items() if value is inspect.Parameter.empty]
+            if missing:
+                raise TypeError(f"{type(self).__name__} needs {', '.join(missing)}")
+            self.check(_plain(group))
+        self.state: dict[Tensor, State] = {}
+
+    def _collect(self, members: Any) -> list[Tensor]:
+        """The parameters of a group, checked and entered with their names."""
+        collected = []
+        for member in _listed(members):
+            name, parameter = member if isinstance(member, tuple) and len(member) == 2 else (None, member)
+            if not isinstance(parameter, Tensor) or parameter.node is not None or not parameter.requires_grad:
+                what = "a computed tensor" if isinstance(parameter, Tensor) else repr(parameter)
+                raise TypeError(f"an optimizer takes parameters, such as model.parameters(); got {what}")
+            name = str(name or getattr(parameter, "name", "a tensor"))
+            if parameter in self._names:
+                raise ValueError(f"{name} of shape {parameter.shape} is there twice; it would be updated twice a step")
+            self._names[parameter] = name
+            collected.append(parameter)
+        return collected
+
+    def _check_names(self, given: Mapping[str, Any]) -> None:
+        known = _hyperparameters(type(self))
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(unknown)}; it has: {', '.join(known)}")
+
+    @classmethod
+    def check(cls, hyperparameters: Mapping[str, Any]) -> None:
+        """Raise ValueError for hyperparameters out of range. Subclasses add what they need."""
+        for name, (low, high) in cls.limits.items():
+            if name not in hyperparameters:
+                continue
+            value = hyperparameters[name]
+            pair = name == "betas"
+            if pair and (not isinstance(value, tuple) or len(value) != 2):
+                raise ValueError(f"betas are {value!r}; they must be two numbers")
+            for number in value if pair else (value,):
+                if not isinstance(number, int | float) or not low <= number < high:
+                    allowed = f"in [{low}, {high})" if high < math.inf else f"a number >= {low}"
+                    raise ValueError(f"{name} is {value!r}; it must be {allowed}")
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient; the others, and their state, are left alone.
+
+        `parameter.data` becomes a new array: results of before keep the old one, and the tape knows of the update.
+        """
+        for group in self.groups:
+            hyperparameters = _plain(group)
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                gradient = parameter.grad.data
+                if gradient.shape != parameter.shape:
+                    raise ValueError(
+                        f"the gradient of {self._names[parameter]} has shape {gradient.shape}, not {parameter.shape}"
+                    )
+                if gradient.dtype != parameter.dtype:
+                    gradient = gradient.astype(parameter.dtype)
+                state = self.state.get(parameter, {})
+                data, self.state[parameter] = self.update(parameter.data, gradient, state, **hyperparameters)
+                parameter.data = backend_of(data).asarray(data)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self._names:
+            parameter.grad = None
+
+    # --- in and out
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything a run needs to go on bit for bit, as plain data.
+
+        Returns:
+            "algorithm": the class's name. "groups": each group's hyperparameters, and as "params" the positions of its
+            parameters. "shapes": of all parameters in order. "state": of all parameters in order, a dict of NumPy
+            arrays and numbers. All but these arrays is ready for JSON.
+        """
+        positions = {parameter: position for position, parameter in enumerate(self._names)}
+        return {
+            "algorithm": type(self).__name__,
+            "groups": [
+                {
+                    **{name: list(v) if isinstance(v, tuple) else v for name, v in _plain(group).items()},
+                    "params": [positions[parameter] for parameter in group["params"]],
+                }
+                for group in self.groups
+            ],
+            "shapes": [list(parameter.shape) for parameter in self._names],
+            "state": [
+                {name: _to_host(value) for name, value in self.state.get(parameter, {}).items()}
+                for parameter in self._names
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            StateDictError: it does not fit; the message lists all that is wrong, and nothing is changed.
+        """
+        problems = self._misfits(state_dict)
+        if problems:
+            raise StateDictError(
+                f"the state dict does not fit this {type(self).__name__}; nothing was loaded:\n  "
+                + "\n  ".join(problems)
+            )
+        for group, saved in zip(self.groups, state_dict["groups"], strict=True):
+            group.update({name: _plain_value(value) for name, value in saved.items() if name != "params"})
+        self.state = {
+            parameter: {
+                name: parameter.backend.asarray(value).astype(parameter.dtype) if hasattr(value, "shape") else value
+                for name, value in saved.items()
+            }
+            for parameter, saved in zip(self._names, state_dict["state"], strict=True)
+            if saved
+        }
+
+    def _misfits(self, state_dict: Mapping[str, Any]) -> list[str]:
+        """All that keeps `state_dict` from being loaded."""
+        missing = [key for key in ("algorithm", "groups", "shapes", "state") if key not in state_dict]
+        if missing:
+            return [f"missing: {key}" for key in missing]
+        problems = []
+        if state_dict["algorithm"] != type(self).__name__:
+            problems.append(f"it is of the algorithm {state_dict['algorithm']}")
+        groups = state_dict["groups"]
+        if len(groups) != len(self.groups):
+            problems.append(f"it has {len(groups)} groups; this one has {len(self.groups)}")
+        for position, (group, saved) in enumerate(zip(self.groups, groups, strict=False)):
+            problems += [f"groups[{position}]: {problem}" for problem in self._group_misfits(group, saved)]
+        for what in ("shapes", "state"):
+            if len(state_dict[what]) != len(self._names):
+                problems.append(f"it has {what} of {len(state_dict[what])} parameters; this one has {len(self._names)}")
+        for (parameter, name), shape in zip(self._names.items(), state_dict["shapes"], strict=False):
+            if tuple(shape) != parameter.shape:
+                problems.append(f"{name} has shape {tuple(shape)}; here it is {parameter.shape}")
+        for (parameter, name), state in zip(self._names.items(), state_dict["state"], strict=False):
+            problems += [f"state of {name}: {problem}" for problem in self._state_misfits(parameter, state)]
+        return problems
+
+    def _group_misfits(self, group: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+        problems = [f"missing: {name}" for name in group if name not in saved]
+        problems += [f"unexpected: {name}" for name in saved if name not in group]
+        positions = {parameter: position for position, parameter in enumerate(self._names)}
+        here = [positions[parameter] for parameter in group["params"]]
+        if "params" in saved and list(saved["params"]) != here:
+            problems.append(f"it holds the parameters {list(saved['params'])}; here they are {here}")
+        if not problems:
+            try:
+                self.check(_plain(saved))
+            except ValueError as error:
+                problems.append(str(error))
+        return problems
+
+    def _state_misfits(self, parameter: Tensor, state: Mapping[str, Any]) -> list[str]:
+        problems = [f"missing: {name}" for name in self.required_state if state and name not in state]
+        known = {*self.required_state, *self.optional_state}
+        for name, value in state.items():
+            if name not in known:
+                problems.append(f"unexpected: {name}")
+            elif hasattr(value, "shape"):
+                if value.shape != parameter.shape:
+                    problems.append(f"{name} has shape {value.shape}; the parameter has {parameter.shape}")
+                elif not is_floating(value.dtype):
+                    problems.append(f"{name} is {value.dtype}, which is no floating-point dtype")
+            elif not isinstance(value, int | float):
+                problems.append(f"{name} is {value!r}, which is no array and no number")
+        return problems
+
+    def __repr__(self) -> str:
+        groups = ", ".join(
+            f"[{len(group['params'])} parameters" + "".join(f", {k}={v}" for k, v in _plain(group).items()) + "]"
+            for group in self.groups
+        )
+        return f"{type(self).__name__}({groups})"
+
+
+def _hyperparameters(algorithm: type[Optimizer]) -> dict[str, inspect.Parameter]:
+    """The keywords of an algorithm's `update`."""
+    parameters = inspect.signature(algorithm.update).parameters
+    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def _as_groups(params: Any) -> list[Mapping[str, Any]]:
+    members = _listed(params)
+    if not any(isinstance(member, Mapping) for member in members):
+        return [{"params": members}]
+    for position, member in enumerate(members):
+        if not isinstance(member, Mapping) or "params" not in member:
+            raise TypeError(f"group {position} must be a dict with 'params', as the first is; got {member!r}")
+    return members
+
+
+def _listed(params: Any) -> list[Any]:
+    """What can be iterated, as a list. A tensor could be, but its rows are no parameters."""
+    if isinstance(params, Tensor):
+        return [params]
+    if isinstance(params, Mapping) or not isinstance(params, Iterable):
+        raise TypeError(f"params must be parameters, such as model.parameters(); got {type(params).__name__}")
+    return list(params)
+
+
+def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's hyperparameters as Python numbers: a NumPy float64 would widen float32 parameters."""
+    return {name: _plain_value(value) for name, value in group.items() if name != "params"}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(map(_plain_value, value))
+    return value.item() if hasattr(value, "item") else value
+
+
+def _to_host(value: Any) -> Any:
+    return backend_of(value).to_host(value).copy() if hasattr(value, "shape") else value

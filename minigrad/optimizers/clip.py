@@ -1,0 +1,83 @@
+"""Limits on the size of gradients, against their explosion through time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from minigrad.ops import astype, clip, square, sum
+from minigrad.tape import no_grad
+from minigrad.tensor import Tensor
+
+
+def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
+    """Scale all gradients by one factor so that their joint L2 norm is at most `max_norm`.
+
+    Args:
+        params: parameters; those without a gradient are passed over.
+        max_norm: the limit, >= 0.
+
+    Returns:
+        The norm before, 0.0 without gradients. Squares are summed in float64, so that exploding float32 gradients have
+        a norm too. If it is infinite or NaN, no factor helps: the gradients are left as they are, for the caller to
+        see and to skip the step. Reading the norm makes the host wait for the device, once.
+
+    Raises:
+        ValueError: `max_norm` is negative or NaN.
+
+    >>> from minigrad.optimizers import clip_grad_norm
+    >>> weight = mg.Parameter([0.0, 0.0])
+    >>> weight.grad = mg.tensor([3.0, 4.0])
+    >>> clip_grad_norm([weight], 1.0), [round(value.item(), 4) for value in weight.grad]
+    (5.0, [0.6, 0.8])
+
+    Source: Pascanu, Mikolov and Bengio, On the Difficulty of Training Recurrent Neural Networks (2013), algorithm 1.
+    """
+    _check_limit("max_norm", max_norm)
+    members = _with_gradients(params)
+    with no_grad():
+        squares = [sum(square(astype(gradient, "float64"))) for _, gradient in members]
+        if not squares:
+            return 0.0
+        total = squares[0]
+        for term in squares[1:]:
+            total = total + term
+        norm = math.sqrt(total.item())
+        if norm > max_norm and math.isfinite(norm):
+            for parameter, gradient in members:
+                parameter.grad = gradient * (max_norm / norm)
+    return norm
+
+
+def clip_grad_value(params: Iterable[Tensor], limit: float) -> None:
+    """Limit each element of each gradient to [-limit, limit]. NaN stays NaN.
+
+    Args:
+        params: parameters; those without a gradient are passed over.
+        limit: the limit, >= 0.
+
+    Raises:
+        ValueError: `limit` is negative or NaN.
+
+    >>> from minigrad.optimizers import clip_grad_value
+    >>> weight = mg.Parameter([0.0, 0.0])
+    >>> weight.grad = mg.tensor([-3.0, 0.5])
+    >>> clip_grad_value([weight], 1.0)
+    >>> weight.grad
+    tensor([-1. ,  0.5], dtype=float32)
+    """
+    _check_limit("limit", limit)
+    with no_grad():
+        for parameter, gradient in _with_gradients(params):
+            parameter.grad = clip(gradient, -float(limit), float(limit))
+
+
+def _check_limit(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name} is {value}; it must be >= 0")
+
+
+def _with_gradients(params: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Each parameter that has a gradient, once, with it."""
+    members = dict.fromkeys([params] if isinstance(params, Tensor) else params)
+    return [(parameter, parameter.grad) for parameter in members if parameter.grad is not None]
