@@ -281,10 +281,10 @@ def set_random_state(state: dict[str, Any]) -> None:
 # --- nests of host data -------------------------------------------------------------------------------------
 
 
-def host_array(data: Any) -> Any:
+def host_array(data: Any, dtype: Any = None) -> Any:
     """Host data (numbers, nested sequences, anything with `__array__`) as a NumPy array, copied.
 
-    Python floats take the default dtype; arrays keep theirs.
+    Python floats take `dtype`, by default the default dtype; arrays keep theirs.
     """
     try:
         array = np.array(data)
@@ -293,7 +293,7 @@ def host_array(data: Any) -> Any:
     if array.dtype.kind not in "biufc":
         raise ValueError(f"cannot make an array of {_describe(data)}: its rows differ in length or are no numbers")
     if is_floating(array.dtype) and not _holds_arrays(data):
-        array = array.astype(get_default_dtype())
+        array = array.astype(as_dtype(dtype))
     return array
 
 

@@ -247,7 +247,7 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
     elif _is_on_device(data):
         values = data.copy()
     else:
-        values = get_backend().asarray(host_array(data))
+        values = get_backend().asarray(host_array(data, dtype))
     if dtype is not None:
         values = values.astype(as_dtype(dtype))
     if requires_grad and not is_floating(values.dtype):
@@ -263,12 +263,13 @@ def as_tensor(data: Any, like: Tensor | None = None) -> Tensor:
     """`data` itself if it is a tensor; otherwise a tensor of it, in the dtype and on the backend of `like`."""
     if isinstance(data, Tensor):
         return data
+    dtype = like.dtype if like is not None and is_floating(like.dtype) else None
     if _is_on_device(data):
         made = Tensor(data)
     else:
-        made = Tensor((like.backend if like is not None else get_backend()).asarray(host_array(data)))
-    if like is not None and is_floating(made.dtype) and is_floating(like.dtype):
-        made.data = made.data.astype(like.dtype)
+        made = Tensor((like.backend if like is not None else get_backend()).asarray(host_array(data, dtype)))
+    if dtype is not None and is_floating(made.dtype):
+        made.data = made.data.astype(dtype)
     return made
 
 
