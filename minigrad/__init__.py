@@ -118,6 +118,9 @@ if TYPE_CHECKING:
     from minigrad.registry import cell, loss, optimizer, plugins, wrapper
 
 
+globals().pop("cell", None)  # the module minigrad.cell, which importing it has put here; `cell` is the function below
+
+
 def __getattr__(name: str) -> Any:
     """The registry, loaded when it is first used: reading the installed packages' metadata takes time."""
     if name in ("cell", "loss", "optimizer", "plugins", "wrapper"):
@@ -127,7 +130,14 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "Backend",
     "BackendUnavailableError",
     "Bidirectional",
@@ -137,9 +147,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "FreedGraphError",
-    "GRU",
     "GRUCell",
-    "LSTM",
     "LSTMCell",
     "LayerNorm",
     "Linear",
@@ -148,7 +156,6 @@ __all__ = [
     "Parameter",
     "PluginConflictError",
     "PluginError",
-    "RNN",
     "RNNCell",
     "Recurrent",
     "RecurrentLayer",
