@@ -28,7 +28,8 @@ def bce_with_logits(
 ) -> Tensor:
     """-weight * (pos_weight * y * log sigmoid(x) + (1 - y) * log(1 - sigmoid(x))).
 
-    Computed as (1 - y) x + (1 + (pos_weight - 1) y) softplus(-x), which neither overflows nor takes the logarithm of 0.
+    Computed as weight * (pos_weight * y * softplus(-x) + (1 - y) * softplus(x)): no overflow, no logarithm of 0, and
+    no difference of large numbers.
 
     Args:
         logits: x, any shape.
@@ -59,12 +60,12 @@ def bce_with_logits(
     mask = time_mask(lengths, logits.shape, logits)
     logits, targets = without_padding(logits, mask), without_padding(targets, mask)
 
-    negative_part = softplus(-logits)
+    positive = targets * softplus(-logits)
     if pos_weight is not None:
         pos_weight = as_values(pos_weight, logits)
         check_broadcasts("pos_weight", pos_weight, logits.shape)
-        negative_part = negative_part * ((pos_weight - 1) * targets + 1)
-    losses = (1 - targets) * logits + negative_part
+        positive = positive * pos_weight
+    losses = positive + (1 - targets) * softplus(logits)
     if weight is not None:
         weight = as_values(weight, logits)
         check_broadcasts("weight", weight, logits.shape)
