@@ -109,6 +109,7 @@ from minigrad.ops import (
     var,
     where,
 )
+from minigrad.optimizers import clip_grad_norm, clip_grad_value
 from minigrad.primitive import defvjp, primitive
 from minigrad.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, RecurrentLayer, Stack, recurrent
 from minigrad.tape import Tape, enable_grad, no_grad
@@ -176,6 +177,8 @@ __all__ = [
     "broadcast_to",
     "cell",
     "clip",
+    "clip_grad_norm",
+    "clip_grad_value",
     "concat",
     "cos",
     "default_dtype",
