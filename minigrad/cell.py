@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.backend import default_dtype, is_floating, use_backend
+from minigrad.layers import converting
 from minigrad.module import Module
 from minigrad.nest import describe, map_nest
-from minigrad.tensor import Tensor, as_tensor, tensor
+from minigrad.tensor import Tensor, as_tensor
 
 __all__ = ["Cell"]
 
@@ -16,7 +17,9 @@ class Cell(Module):
     """Base class of recurrent cells: (y_t, s_t) = step(x_t, s_{t-1}).
 
     Subclass it, assign parameters, and write two methods; any layer, truncation, masking and backend then works.
-    State is a tensor or any nest of tuples, lists and dicts of tensors, each with the batch as its first axis.
+    State is a tensor or any nest of tuples, lists and dicts of tensors, each with the batch as its first axis. It keeps
+    its build and its shapes from step to step. A cell that sets `input_size` to an integer takes x of shape
+    (B, input_size), and is told when it gets another; its integer inputs, and cells without it, are not checked.
 
     >>> class Decay(mg.Cell):
     ...     def __init__(self, size):
@@ -56,33 +59,51 @@ def checked_step(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
             f"{type(cell).__name__}.step must return (y, state), the output tensor and then the new state; "
             f"it returned {describe(result)}"
         )
-    return result
+    y, new = result
+    if y.shape[:1] != x.shape[:1]:
+        raise ValueError(f"{type(cell).__name__}.step must return y of shape ({x.shape[0]}, ...); its y is {y.shape}")
+    if not _alike(new, state):
+        raise ValueError(
+            f"{type(cell).__name__}.step must return a state built like the one it was given, {describe(state)}; "
+            f"it returned {describe(new)}"
+        )
+    return y, new
+
+
+def _alike(new: Any, old: Any) -> bool:
+    """Whether two states have the same build and shapes."""
+    if isinstance(old, tuple | list | dict):
+        if type(new) is not type(old) or len(new) != len(old):
+            return False
+        if isinstance(old, dict):
+            return all(key in new and _alike(new[key], old[key]) for key in old)
+        return all(map(_alike, new, old))
+    return new is old or (isinstance(new, Tensor) and new.shape == old.shape)
 
 
 def check_input(module: Module, given: Any, leading: int) -> Tensor:
     """x as a tensor that fits the module: rank, features, dtype.
 
     Args:
-        module: a cell or layer; `input_size`, if it has one, is the size that the last axis must have.
+        module: a cell; `input_size`, if it is an integer, is the size of the one axis of features.
         given: integers, or numbers in the dtype of the parameters.
         leading: how many axes come before the features (1: the batch; 2: time and batch).
     """
     parameter = next(module.parameters(), None)
-    x = given if isinstance(given, Tensor) else tensor(given)
-    if x is not given and parameter is not None and is_floating(x.dtype):
-        x = x.astype(parameter.dtype)  # bare data takes the dtype that it meets
+    x = as_tensor(given, like=parameter)
     name = type(module).__name__
     if x.ndim < leading:
         axes = "(T, B, ...)" if leading == 2 else "(B, ...)"
         raise ValueError(f"{name} takes x of shape {axes}; this is {x.shape}")
     if is_floating(x.dtype):
         size = getattr(module, "input_size", None)
-        if size is not None and (x.ndim == leading or x.shape[-1] != size):
-            raise ValueError(f"{name} has input_size {size}: the last axis of x must have that size; x is {x.shape}")
+        if isinstance(size, int) and x.shape[leading:] != (size,):
+            axes = "T, B" if leading == 2 else "B"
+            raise ValueError(f"{name} has input_size {size}, so x has the shape ({axes}, {size}); this is {x.shape}")
         if parameter is not None and x.dtype != parameter.dtype:
             raise TypeError(
-                f"x is {x.dtype}, the parameters of {name} are {parameter.dtype}: "
-                f"convert one, x.astype({str(parameter.dtype)!r}) or module.to(dtype={str(x.dtype)!r})"
+                f"x is {x.dtype}, the parameters of {name} are {parameter.dtype}: convert one, "
+                f"{converting(x, parameter.dtype)}"
             )
     return x
 
@@ -105,11 +126,18 @@ def check_state(state: Any, expected: Any) -> Any:
         leaf = as_tensor(given, like=wanted)
         if leaf.shape != wanted.shape:
             raise ValueError("shapes differ")
+        if leaf.dtype != wanted.dtype:
+            dtypes.append((leaf.dtype, wanted.dtype))
         return leaf
 
+    dtypes: list[Any] = []
     try:
-        return map_nest(lambda wanted, given: fit(given, wanted), expected, state)
+        fitted = map_nest(lambda wanted, given: fit(given, wanted), expected, state)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"state must be built like init_state's, {describe(expected)}; this is {describe(state)}"
         ) from error
+    if dtypes:
+        given, wanted = dtypes[0]
+        raise TypeError(f"state is {given} where init_state's is {wanted}: convert it, state.astype({str(wanted)!r})")
+    return fitted

@@ -6,6 +6,7 @@ from math import sqrt
 from typing import Any
 
 from minigrad import init
+from minigrad.backend import is_floating
 from minigrad.creation import ones, zeros
 from minigrad.module import Module
 from minigrad.ops import dropout, linear, mean, normal, square, take
@@ -38,10 +39,7 @@ class Linear(Module):
         self.bias = Parameter(init.symmetric_uniform((out_features,), bound)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        x = as_tensor(x, like=self.weight)
-        if not x.ndim or x.shape[-1] != self.weight.shape[1]:
-            raise ValueError(f"Linear takes x of shape (..., {self.weight.shape[1]}); this is {x.shape}")
-        return linear(x, self.weight, self.bias)
+        return linear(_features(self, x), self.weight, self.bias)
 
 
 class Embedding(Module):
@@ -63,7 +61,7 @@ class Embedding(Module):
         self.weight = Parameter(normal(shape=(num_embeddings, embedding_dim)))
 
     def forward(self, indices: Any) -> Tensor:
-        indices = as_tensor(indices)
+        indices = as_tensor(indices, like=self.weight)
         if indices.dtype.kind not in "iu":
             raise TypeError(f"Embedding takes integers; these are {indices.dtype} (use .astype('int64'))")
         return take(self.weight, indices, axis=0)
@@ -106,9 +104,7 @@ class LayerNorm(Module):
         self.bias = Parameter(zeros(size))
 
     def forward(self, x: Any) -> Tensor:
-        x = as_tensor(x, like=self.weight)
-        if not x.ndim or x.shape[-1] != self.weight.shape[0]:
-            raise ValueError(f"LayerNorm takes x of shape (..., {self.weight.shape[0]}); this is {x.shape}")
+        x = _features(self, x)
         centred = x - mean(x, -1, keepdims=True)
         scale = sqrt_of(mean(square(centred), -1, keepdims=True) + self.eps)
         normalised: Tensor = centred / scale * self.weight + self.bias
@@ -138,6 +134,25 @@ class Sequential(Module):
 
     def __len__(self) -> int:
         return sum(name.isdigit() for name in vars(self))
+
+
+def _features(layer: Linear | LayerNorm, given: Any) -> Tensor:
+    """x as a tensor whose last axis and dtype fit the layer's weight."""
+    x = as_tensor(given, like=layer.weight)
+    name, size, dtype = type(layer).__name__, layer.weight.shape[-1], layer.weight.dtype
+    if not x.ndim or x.shape[-1] != size:
+        raise ValueError(f"{name} takes x of shape (..., {size}); this is {x.shape}")
+    if x.dtype != dtype:
+        raise TypeError(
+            f"{name} takes x in the dtype of its weight, {dtype}; this is {x.dtype}: {converting(x, dtype)}"
+        )
+    return x
+
+
+def converting(x: Tensor, dtype: Any) -> str:
+    """How to make x and a module of this dtype fit, for messages."""
+    convert = f"x.astype({str(dtype)!r})"
+    return f"{convert} or module.to(dtype={str(x.dtype)!r})" if is_floating(x.dtype) else convert
 
 
 def check_size(**sizes: int) -> None:

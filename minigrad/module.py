@@ -38,8 +38,10 @@ class Module:
         return module
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Parameter) and value.name == "parameter":
-            value.name = f"{type(self).__name__}.{name}"
+        if isinstance(value, Parameter | list | tuple | dict):
+            for path, member in _members(name, value, set()):
+                if isinstance(member, Parameter) and member.name == "parameter":
+                    member.name = f"{type(self).__name__}.{path}"
         super().__setattr__(name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -68,9 +70,13 @@ class Module:
         return (parameter for _, parameter in self.named_parameters())
 
     def clone(self) -> Self:
-        """A new module made with the same constructor arguments (modules among them cloned), with fresh weights."""
-        args, kwargs = self._arguments
-        return type(self)(*map(_clone_argument, args), **{key: _clone_argument(value) for key, value in kwargs.items()})
+        """A new module made with the same constructor arguments, with fresh weights of the same dtype and backend.
+
+        Modules among the arguments are cloned too; one that is used twice stays one.
+        """
+        copy: Self = _clone(self, {})
+        parameter = next(self.parameters(), None)
+        return copy if parameter is None else copy.to(parameter.backend, parameter.dtype)
 
     # --- weights in and out
 
@@ -89,7 +95,7 @@ class Module:
             StateDictError: lists all names that are missing, unexpected or of the wrong shape; nothing is changed.
         """
         parameters = dict(self.named_parameters())
-        values = {name: _to_host(state[name]) for name in parameters if name in state}
+        values = {name: _to_host(state[name], p.dtype) for name, p in parameters.items() if name in state}
         problems = []
         if strict:
             problems += [f"missing: {name} {p.shape}" for name, p in parameters.items() if name not in values]
@@ -129,6 +135,8 @@ class Module:
 
         Gradients are dropped. Make the optimizer after moving.
         """
+        if dtype is not None and not is_floating(dtype):
+            raise ValueError(f"dtype must be a floating-point type for parameters; got {dtype!r}")
         target = None if backend is None else load_backend(backend)
         for _, value in list(_members("", self, set())):
             if isinstance(value, Tensor):
@@ -175,13 +183,19 @@ def _direct(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(key), part) for key, part in (value.items() if isinstance(value, dict) else enumerate(value)))
 
 
-def _clone_argument(value: Any) -> Any:
+def _clone(value: Any, made: dict[int, Any]) -> Any:
+    """A constructor argument with each module in it replaced by one new module, noted in `made`."""
     if isinstance(value, Module):
-        return value.clone()
+        if id(value) not in made:
+            args, kwargs = value._arguments
+            made[id(value)] = type(value)(*_clone(args, made), **_clone(kwargs, made))
+        return made[id(value)]
+    if isinstance(value, dict):
+        return {key: _clone(part, made) for key, part in value.items()}
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        return type(value)(map(_clone_argument, value))
+        return type(value)([_clone(part, made) for part in value])
     return value
 
 
-def _to_host(value: Any) -> Any:
-    return value.numpy() if isinstance(value, Tensor) else host_array(value)
+def _to_host(value: Any, dtype: Any) -> Any:
+    return value.numpy() if isinstance(value, Tensor) else host_array(value, dtype)

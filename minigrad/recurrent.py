@@ -11,13 +11,13 @@ from typing import Any
 
 from minigrad.backend import Array, is_floating
 from minigrad.cell import Cell, check_input, check_state, checked_step, start_state
-from minigrad.creation import zeros_like
-from minigrad.layers import check_probability
+from minigrad.creation import zeros, zeros_like
+from minigrad.layers import check_probability, check_size
 from minigrad.module import Module
 from minigrad.nest import describe, map_nest
 from minigrad.ops import broadcast_to, concat, dropout, stack, where
 from minigrad.tape import no_grad
-from minigrad.tensor import Parameter, Tensor
+from minigrad.tensor import Parameter, Tensor, as_tensor
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "RecurrentLayer", "Stack", "recurrent"]
 
@@ -77,14 +77,16 @@ class Recurrent(RecurrentLayer):
         engine: str = "auto",
         learn_initial_state: bool = False,
     ) -> None:
-        self.cell = _check_cell(cell, "Recurrent")
+        self.cell = check_cell(cell=cell)
         if engine not in ENGINES:
             raise ValueError(f"engine is one of {ENGINES}, not {engine!r}")
         self.reverse = reverse
         self.batch_first = batch_first
         self.engine = engine
         if learn_initial_state:
-            self.initial_state = map_nest(_learnable, cell.init_state(1))
+            parameter = next(cell.parameters(), None)
+            like = zeros(1) if parameter is None else parameter
+            self.initial_state = map_nest(_learnable, start_state(cell, cell, like, 1))
 
     def init_state(self, batch_size: int) -> Any:
         if not hasattr(self, "initial_state"):
@@ -151,10 +153,10 @@ class Bidirectional(RecurrentLayer):
     ) -> None:
         if not callable(merge) and merge not in _MERGES:
             raise ValueError(f"merge is one of {', '.join(map(repr, _MERGES))}, or a function; not {merge!r}")
-        _check_cell(cell, "Bidirectional")
+        check_cell(cell=cell)
+        backward_cell = cell.clone() if backward_cell is None else check_cell(backward_cell=backward_cell)
         self.merge = merge
         self.batch_first = batch_first
-        backward_cell = cell.clone() if backward_cell is None else backward_cell
         self.forward_layer = Recurrent(cell, False, batch_first, engine, learn_initial_state)
         self.backward_layer = Recurrent(backward_cell, True, batch_first, engine, learn_initial_state)
 
@@ -192,7 +194,7 @@ class Stack(RecurrentLayer):
         for position, layer in enumerate(layers):
             if not isinstance(layer, RecurrentLayer):
                 wrap = " (wrap a cell: mg.Recurrent(cell))" if isinstance(layer, Cell) else ""
-                raise TypeError(f"Stack takes recurrent layers; argument {position} is {type(layer).__name__}{wrap}")
+                raise TypeError(f"Stack takes recurrent layers; argument {position} is {_named(layer)}{wrap}")
         if not layers:
             raise ValueError("Stack needs at least one layer")
         if len({layer.batch_first for layer in layers}) > 1:
@@ -251,8 +253,10 @@ def recurrent(
     """
     from minigrad.registry import cell
 
+    check_size(num_layers=num_layers)
     if num_layers < 1:
         raise ValueError(f"num_layers must be at least 1; got {num_layers}")
+    check_probability(dropout=dropout)
     layer = Bidirectional if bidirectional else Recurrent
     wrap = partial(layer, batch_first=batch_first, learn_initial_state=learn_initial_state)
     layers: list[RecurrentLayer] = []
@@ -261,7 +265,6 @@ def recurrent(
         made = cell(name, size, hidden_size, **cell_options)
         layers.append(wrap(made))
         size = getattr(made, "output_size", hidden_size) * (2 if bidirectional else 1)
-    check_probability(dropout=dropout)
     return layers[0] if num_layers == 1 else Stack(*layers, dropout=dropout)
 
 
@@ -303,12 +306,20 @@ class _Mask:
         return where(_like(flags, x), x, 0)
 
     def output(self, t: int, y: Tensor) -> Tensor:
-        return y if t < self.shortest else where(_like(self.flags[t], y), y, 0.0)
+        return y if t < self.shortest else where(_like(self.flags[t], y), y, 0)
 
     def state(self, t: int, new: Any, old: Any) -> Any:
         if t < self.shortest:
             return new
-        return map_nest(lambda a, b: a if a is b else where(_like(self.flags[t], a), a, b), new, old)
+        return map_nest(partial(self._leaf, self.flags[t]), new, old)
+
+    @staticmethod
+    def _leaf(flags: Array, new: Any, old: Any) -> Any:
+        if new is old:
+            return new
+        if new.shape[:1] != flags.shape:
+            raise ValueError(f"with lengths, tensors of the state have the batch first; this one has shape {new.shape}")
+        return where(_like(flags, new), new, old)
 
 
 def _like(flags: Array, x: Tensor) -> Array:
@@ -318,17 +329,16 @@ def _like(flags: Array, x: Tensor) -> Array:
 
 def check_lengths(lengths: Any, steps: int, batch: int) -> list[int]:
     """Lengths as a list of integers, or an error that says what is wrong with them."""
-    values = lengths.numpy().tolist() if isinstance(lengths, Tensor) else [*map(_as_number, lengths)]
-    if len(values) != batch:
-        raise ValueError(f"lengths has {len(values)} entries; x has a batch of {batch}")
+    counts = as_tensor(lengths).numpy()
+    if counts.ndim != 1 or len(counts) != batch:
+        raise ValueError(f"lengths must have {batch} entries, one per sequence of x; its shape is {counts.shape}")
+    if batch and counts.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers; these are {counts.dtype}")
+    values: list[int] = counts.tolist()
     for position, value in enumerate(values):
-        if value != int(value) or not 0 <= value <= steps:
-            raise ValueError(f"lengths[{position}] is {value}; it must be an integer in 0..{steps}, the steps of x")
-    return [int(value) for value in values]
-
-
-def _as_number(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+        if not 0 <= value <= steps:
+            raise ValueError(f"lengths[{position}] is {value}; it must be in 0..{steps}, the steps of x")
+    return values
 
 
 # --- small parts
@@ -340,11 +350,17 @@ _MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _check_cell(cell: Any, layer: str) -> Cell:
+def check_cell(**cells: Any) -> Cell:
+    """The one cell given, or an error that names the argument if it is no cell."""
+    ((name, cell),) = cells.items()
     if not isinstance(cell, Cell):
-        hint = "" if isinstance(cell, RecurrentLayer) else " (subclass mg.Cell)"
-        raise TypeError(f"{layer} takes a cell, not {type(cell).__name__}{hint}")
+        hint = "layers are combined with mg.Stack" if isinstance(cell, RecurrentLayer) else "subclass mg.Cell"
+        raise TypeError(f"{name} must be a cell, not {_named(cell)}: {hint}")
     return cell
+
+
+def _named(value: Any) -> str:
+    return f"the class {value.__name__} itself" if isinstance(value, type) else type(value).__name__
 
 
 def _check_parts(state: Any, count: int, layer: str, parts: str) -> Sequence[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import sqrt
 
 from minigrad import init
+from minigrad.backend import is_floating
 from minigrad.cell import Cell
 from minigrad.creation import zeros
 from minigrad.layers import check_size
@@ -45,6 +46,8 @@ class GatedCell(Cell):
 
     def from_input(self, x: Tensor) -> Tensor:
         """x W_ih^T + b_ih, for all gates at once: (B, gates * H)."""
+        if not is_floating(x.dtype):
+            raise TypeError(f"{type(self).__name__} takes floating-point x; this is {x.dtype}: x.astype('float32')")
         return linear(x, self.weight_ih, self.bias_ih)
 
     def from_state(self, h: Tensor) -> Tensor:
