@@ -38,7 +38,7 @@ def draw(seed, frames, batch, classes):
 
 @st.composite
 def problems(draw_from):
-    """Log-probabilities (T, B, C), labels padded with -1, both lengths, and the blank."""
+    """Log-probabilities (T, B, C), labels, both lengths, and the blank."""
     classes, frames = draw_from(st.integers(1, 3)), draw_from(st.integers(0, 5))
     blank = draw_from(st.integers(0, classes - 1))
     symbols = [symbol for symbol in range(classes) if symbol != blank]
@@ -52,7 +52,7 @@ def problems(draw_from):
 def test_the_loss_sums_over_all_alignments(problem):
     values, labels, lengths, blank = problem
     size = max(map(len, labels))
-    padded = np.full((len(labels), size), -1)
+    padded = np.full((len(labels), size), -100)
     for row, label in zip(padded, labels, strict=True):
         row[: len(label)] = label
     targets = mg.tensor(padded)

@@ -132,6 +132,24 @@ def test_gradients_flow_to_floating_targets(name):
 
 
 @table
+def test_padding_is_absent_from_second_derivatives_and_from_those_of_targets(name, options, draw):
+    generator = np.random.default_rng(7)
+    shape, real = (3, 2, CLASSES), np.array([[True, True], [True, False], [True, False]])
+    outputs, targets = generator.standard_normal(shape), draw(generator, shape)
+    floating = targets.dtype.kind == "f"
+    outputs[~real], targets[~real] = np.nan, np.nan if floating else -100
+    x, y = mg.tensor(outputs, requires_grad=True), mg.tensor(targets, requires_grad=floating)
+    loss = FUNCTIONS[name](x, y, lengths=[3, 1], **options)
+    wanted = [x, y] if floating else [x]
+    first = mg.grad(mg.square(loss), wanted, create_graph=True)
+    second = mg.grad(mg.square(first[0]).sum(), wanted)
+    for gradient in (*first, *second):
+        assert np.isfinite(gradient.numpy()[real]).all()
+        np.testing.assert_array_equal(gradient.numpy()[~real], 0)
+    assert all(np.abs(gradient.numpy()[real]).max() > 0 for gradient in first)
+
+
+@table
 def test_a_mean_over_nothing_is_zero(name, options, draw):
     targets = draw(np.random.default_rng(0), (2, 3, CLASSES))
     outputs = mg.ones((2, 3, CLASSES), requires_grad=True)

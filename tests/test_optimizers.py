@@ -153,9 +153,33 @@ def test_numpy_numbers_do_not_widen(algorithm, options):
     params = parameters()
     optimizer = algorithm(params, **options)
     optimizer.groups[0]["lr"] = np.float64(0.1)
+    kinds = [type(p.data) for p in params]
     descend(optimizer, params, 2)
     assert {str(p.dtype) for p in params} == {"float32"}
+    assert [type(p.data) for p in params] == kinds
     assert isinstance(optimizer.state_dict()["groups"][0]["lr"], float)
+
+
+@table
+def test_a_gradient_of_another_dtype_is_cast(algorithm, options):
+    weight, other = mg.Parameter([1.0, 2.0]), mg.Parameter([1.0, 2.0])
+    weight.grad, other.grad = mg.tensor([0.5, -1.0], dtype="float64"), mg.tensor([0.5, -1.0])
+    optimizer = algorithm([weight, other], **options)
+    optimizer.step()
+    assert_same([weight.numpy()], [other.numpy()])
+    saved = optimizer.state_dict()["state"][0].values()
+    assert all(value.dtype == "float32" for value in saved if isinstance(value, np.ndarray))
+
+
+def test_a_centred_variance_rounded_below_zero_is_zero(backend):
+    gradient = backend.asarray(np.random.default_rng(2).uniform(0.5, 2, 500).astype("float32"))
+    weight, state, below = gradient, {}, 0
+    for _ in range(60):
+        weight, state = RMSprop.update(weight, gradient, state, alpha=0.5, eps=1.0, centered=True)
+        variance = state["square_average"] - state["gradient_average"] * state["gradient_average"]
+        below += int((variance < 0).sum())
+    assert below > 0
+    assert np.isfinite(backend.to_host(weight)).all()
 
 
 # --- missing gradients, groups

@@ -54,7 +54,6 @@ def nll(
     log_probabilities = as_outputs(log_probabilities)
     targets = as_tensor(targets, like=log_probabilities)
     mask = time_mask(lengths, log_probabilities.shape[:-1], log_probabilities)
-    log_probabilities = without_padding(log_probabilities, mask)
     weight = class_weight(weight, log_probabilities)
     losses, weights = index_losses(log_probabilities, targets, weight, ignore_index, mask)
     return reduce(losses, reduction, mask, weights)
