@@ -87,6 +87,8 @@ class Primitive:
                 raise TypeError(f"{self.name}() takes {', '.join(self.inputs + extra)}; got {len(args)} arguments")
             args += tuple(self.optional[len(args) - arity :]) if len(args) < arity else ()
             given = dict(zip(extra, args[arity:], strict=False))
+            if twice := given.keys() & attrs.keys():
+                raise TypeError(f"{self.name}() got {', '.join(map(repr, sorted(twice)))} twice")
             args, attrs = args[:arity], {**given, **attrs}
         complete = {**self.defaults, **attrs}
         for name, value in attrs.items():
@@ -199,16 +201,20 @@ def defvjp(
         accumulate: see `Primitive`; an optional faster form of the first rule.
         view: whether the result may share memory with the input, so that an update of one changes the other.
     """
-    op: Primitive = function.op  # type: ignore[attr-defined]  # set by primitive
-    op.rules = _Each(each) if each is not None else rules
-    op.accumulate = accumulate
+    op: Primitive | None = getattr(function, "op", None)
+    if op is None:
+        raise TypeError(f"defvjp takes what mg.primitive returned, not {function!r}")
     if each is None and len(rules) != len(op.inputs):
         raise TypeError(f"{op.name} has the inputs {op.inputs}, but {len(rules)} rules")
+    if each is None and all(rule is None for rule in rules):
+        raise TypeError(f"{op.name} needs at least one rule; without defvjp no gradient flows")
     signatures = {_kept_names(op, rule, skip=1 + (each is not None)) for rule in (*rules, each) if rule is not None}
     if len(signatures) != 1:
         raise TypeError(f"the rules of {op.name} must all keep the same: {sorted(signatures)}")
     names = signatures.pop()
     op.kept = [_kept_as(op, name) for name in names]
+    op.rules = _Each(each) if each is not None else rules
+    op.accumulate = accumulate
     op.view = view
     op.keeps_inputs = any(kind == "input" for kind, _ in op.kept)
     code = {"y": "y", "input": "a[{0}]", "_shape": "a[{0}].shape", "_dtype": "a[{0}].dtype", "*": "_shapes(a)"}
@@ -217,18 +223,25 @@ def defvjp(
 
 
 def _kept_names(op: Primitive, rule: Rule, skip: int) -> tuple[str, ...]:
-    attributes = {p.name for p in op.attributes}
-    return tuple(name for name in list(inspect.signature(rule).parameters)[skip:] if name not in attributes)
+    attributes = [p.name for p in op.attributes]
+    names = list(inspect.signature(rule).parameters)[skip:]
+    if missing := [name for name in attributes if name not in names]:
+        raise TypeError(f"a rule of {op.name} lacks the attributes {missing}; rules take all of {attributes}")
+    return tuple(name for name in names if name not in attributes)
 
 
 def _kept_as(op: Primitive, name: str) -> tuple[str, int]:
     if name == "y":
         return "y", 0
+    if op.variadic:
+        if name.removesuffix("_shape") in op.inputs and name not in op.inputs:
+            return "*", 0
+        raise TypeError(f"a rule of {op.name} names {name!r}; it may name y and {op.inputs[0]}_shape")
     if name in op.inputs:
         return "input", op.inputs.index(name)
     for suffix in ("_shape", "_dtype"):
         if name.removesuffix(suffix) in op.inputs:
-            return ("*" if op.variadic else suffix), op.inputs.index(name.removesuffix(suffix))
+            return suffix, op.inputs.index(name.removesuffix(suffix))
     raise TypeError(f"a rule of {op.name} names {name!r}; it may name y and {op.inputs}, with _shape or _dtype")
 
 
