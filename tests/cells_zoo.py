@@ -77,8 +77,8 @@ class Counting(mg.Cell):
     def step(self, x: mg.Tensor, state: Any) -> Any:
         h, count = state
         count = count + 1
-        share = mg.expand_dims(1.0 / count.astype(h.dtype), -1)
-        h = h + share * (mg.sin(x @ self.w) - h)  # the mean so far
+        share = mg.expand_dims(1.0 / (count + 1).astype(h.dtype), -1)
+        h = h + share * (mg.sin(x @ self.w) - h)  # the mean so far, of the initial state too
         return h, (h, count)
 
 
