@@ -252,14 +252,12 @@ def _leading_to(targets: set[Any], roots: list[Node]) -> tuple[set[Any], set[Any
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum a cotangent over the axes that broadcasting had added or stretched, back to `shape`."""
-    from minigrad.ops import reshape, sum
-
     extra = len(g.shape) - len(shape)
-    stretched = (axis + extra for axis, size in enumerate(shape) if size == 1)
-    summed = sum(g, (*range(extra), *stretched), keepdims=True)
-    if extra < 0 or summed.shape[extra:] != shape:
+    stretched = [axis + extra for axis, size in enumerate(shape) if size == 1]
+    summed = g.sum((*range(extra), *stretched), keepdims=bool(stretched)) if extra >= 0 else g
+    if summed.shape[extra if stretched else 0 :] != shape:
         raise ValueError(f"a gradient rule gave shape {g.shape} for an input of shape {shape}")
-    return reshape(summed, shape) if extra else summed
+    return summed.reshape(shape) if extra and stretched else summed
 
 
 def _check_view(view: Node, node: Node) -> None:
