@@ -251,7 +251,7 @@ def is_floating(dtype: Any) -> bool:
 
 # --- random numbers -----------------------------------------------------------------------------------------
 
-_generator = np.random.default_rng()
+_generator: np.random.Generator | None = None
 
 
 def seed(number: int) -> None:
@@ -264,18 +264,21 @@ def seed(number: int) -> None:
 
 
 def generator() -> np.random.Generator:
-    """The generator behind every random draw."""
+    """The generator behind every random draw; without `seed` it starts anywhere."""
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
     return _generator
 
 
 def random_state() -> dict[str, Any]:
     """The generator's state, made of dicts, strings and integers: ready for JSON."""
-    return dict(_generator.bit_generator.state)
+    return dict(generator().bit_generator.state)
 
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Put the generator into a state that `random_state` returned."""
-    _generator.bit_generator.state = state
+    generator().bit_generator.state = state
 
 
 # --- nests of host data -------------------------------------------------------------------------------------

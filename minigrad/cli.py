@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
+from math import log
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 import minigrad as mg
 from minigrad import demo as character_model
@@ -100,7 +102,8 @@ def demo(
     if progress.epoch >= epochs:
         console.print(f"all {epochs} epochs are done; --epochs {progress.epoch + 1} or more trains on")
     try:
-        _train(training, epochs, checkpoint)
+        with threadpool_limits(1, user_api="blas"):  # products this small are faster on one thread
+            _train(training, epochs, checkpoint)
     except FloatingPointError as error:
         fail(f"{error}. {_kept(checkpoint)}")
     except KeyboardInterrupt:
@@ -135,7 +138,7 @@ def _train(training: character_model.Training, epochs: int, checkpoint: Path) ->
                 average = value if average is None else 0.95 * average + 0.05 * value
                 now = time.perf_counter()
                 speed = (progress.position - first) * batch / (now - begun)
-                bars.update(bar, advance=done, loss=average, bits=average / 0.6931471805599453, speed=speed)
+                bars.update(bar, advance=done, loss=average, bits=average / log(2), speed=speed)
                 if now - saved > SAVE_EVERY:
                     training.save(checkpoint)
                     saved = now
@@ -144,7 +147,7 @@ def _train(training: character_model.Training, epochs: int, checkpoint: Path) ->
             elapsed = time.perf_counter() - begun
             bars.console.print(
                 f"epoch {name}: training {progress.curve[-1][1]:.3f}, held out [bold]{progress.held_out[-1]:.3f}[/] "
-                f"bits per character, {(steps - first) * batch / elapsed:,.0f} characters a second",
+                f"bits/char, {(steps - first) * batch / elapsed:,.0f} chars/s",
                 highlight=False,
             )
 
