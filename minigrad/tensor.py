@@ -230,6 +230,12 @@ class Parameter(Tensor):
         if name == "data":
             super().__setattr__("version", tick())
 
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        """Unpickle (or copy), with a version on the clock of this process."""
+        for name, value in state[1].items():
+            setattr(self, name, value)
+        self.version = tick()
+
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None) -> Tensor:
     """A new leaf tensor holding a copy of `data`: host data on the current backend, device data where it is.
