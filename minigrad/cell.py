@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from minigrad.backend import default_dtype, is_floating, use_backend
@@ -97,7 +98,7 @@ def check_input(module: Module, given: Any, leading: int) -> Tensor:
         raise ValueError(f"{name} takes x of shape {axes}; this is {x.shape}")
     if is_floating(x.dtype):
         size = getattr(module, "input_size", None)
-        if isinstance(size, int) and x.shape[leading:] != (size,):
+        if isinstance(size, Integral) and x.shape[leading:] != (int(size),):
             axes = "T, B" if leading == 2 else "B"
             raise ValueError(f"{name} has input_size {size}, so x has the shape ({axes}, {size}); this is {x.shape}")
         if parameter is not None and x.dtype != parameter.dtype:

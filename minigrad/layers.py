@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
+from numbers import Integral, Real
 from typing import Any
 
 from minigrad import init
@@ -158,13 +159,13 @@ def converting(x: Tensor, dtype: Any) -> str:
 def check_size(**sizes: int) -> None:
     """Raise an error that names the argument, unless each is an integer of at least 0."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        if isinstance(size, bool) or not isinstance(size, Integral) or size < 0:
             raise ValueError(f"{name} is a number of elements, an integer of 0 or more; got {size!r}")
 
 
 def check_probability(**probabilities: float) -> float:
     """The one value given, or an error that names the argument unless it is in [0, 1]."""
     ((name, value),) = probabilities.items()
-    if not 0 <= value <= 1:
+    if not isinstance(value, Real) or not 0 <= value <= 1:
         raise ValueError(f"{name} is a probability in [0, 1]; got {value!r}")
-    return value
+    return float(value)
