@@ -152,6 +152,12 @@ def test_rows_added_twice_in_a_large_embedding() -> None:
         np.testing.assert_allclose(mg.grad(y, weight, weights)[0].numpy(), expected, atol=1e-12)
 
 
+def test_two_lookups_of_one_weight_add_up() -> None:
+    weight = mg.tensor(np.zeros((3, 2)), requires_grad=True)
+    y = mg.take(weight, mg.tensor([0, 1, 1])).sum() + weight[mg.tensor([1, 2])].sum() * 10 + weight[1:].sum() * 100
+    np.testing.assert_array_equal(mg.grad(y, weight)[0].numpy(), [[1, 1], [112, 112], [110, 110]])
+
+
 def test_one_hot_outside_the_classes_is_zero() -> None:
     hot = mg.one_hot(mg.tensor([[-1, 0], [2, 3]]), 3, dtype="float64")
     assert hot.dtype == np.float64
