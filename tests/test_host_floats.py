@@ -11,5 +11,5 @@ def test_floats_go_straight_to_the_dtype_asked_for() -> None:
 
 
 def test_floats_go_straight_to_the_dtype_of_the_tensor_they_meet() -> None:
-    assert (mg.zeros(1, dtype="float64") + [0.1]).item() == 0.1
+    assert mg.add(mg.zeros(1, dtype="float64"), [0.1]).item() == 0.1
     assert mg.as_tensor([0.1], like=mg.zeros(1, dtype="float64")).item() == 0.1
