@@ -19,8 +19,8 @@ from minigrad.backend import (
     use_backend,
 )
 from minigrad.bptt import Window, tbptt
-from minigrad.cell import Cell
 from minigrad.cells import GRUCell, LSTMCell, RNNCell
+from minigrad.contract import Cell
 from minigrad.creation import arange, full, ones, ones_like, zeros, zeros_like
 from minigrad.errors import (
     BackendUnavailableError,
@@ -117,9 +117,6 @@ from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
 if TYPE_CHECKING:
     from minigrad.registry import cell, loss, optimizer, plugins, wrapper
-
-
-globals().pop("cell", None)  # the module minigrad.cell, which importing it has put here; `cell` is the function below
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from minigrad.backend import host_array
 from minigrad.errors import CheckpointError
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
@@ -84,7 +85,7 @@ def _without_arrays(value: Any, place: str, arrays: dict[str, Any]) -> Any:
     if isinstance(value, list | tuple):
         return [_without_arrays(part, f"{place}.{index}", arrays) for index, part in enumerate(value)]
     if hasattr(value, "dtype"):
-        arrays[place] = value.copy(order="C")
+        arrays[place] = host_array(value).copy(order="C")
         return {_ARRAY: place}
     return value
 

@@ -222,9 +222,9 @@ class Training:
 def _streams(data: list[int], batch_size: int, window: int) -> tuple[mg.Tensor, mg.Tensor]:
     """Characters as inputs (T, B) and the ones that follow them as targets (T, B): B equal stretches of the text.
 
-    A short text gets fewer streams, so that each is at least two windows long; up to B characters at the end are left.
+    A short text gets fewer streams, so that each is at least 20 windows long; up to B characters at the end are left.
     """
-    batch = max(1, min(batch_size, (len(data) - 1) // (2 * window)))
+    batch = max(1, min(batch_size, (len(data) - 1) // (20 * window)))
     steps = (len(data) - 1) // batch
     values = mg.tensor(data[: steps * batch + 1])
     xs, ys = values[: steps * batch], values[1:]

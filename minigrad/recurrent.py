@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from minigrad.backend import Array, is_floating
-from minigrad.cell import Cell, check_input, check_state, checked_step, start_state
+from minigrad.contract import Cell, check_input, check_state, checked_step, start_state
 from minigrad.creation import zeros, zeros_like
 from minigrad.layers import check_probability, check_size
 from minigrad.module import Module
@@ -113,7 +113,7 @@ class Recurrent(RecurrentLayer):
                 ys[t] = mask.output(t, y)
                 state = mask.state(t, new, state)
             states[t] = state
-        if not mask.longest:  # no step was taken: take one for the shape of its output
+        if not steps:  # take one for the shape of its output
             with no_grad():
                 blank = zeros_like(self.cell.step(_zero_step(x, time), expected)[0])
         else:
@@ -287,14 +287,14 @@ def GRU(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) 
 
 
 class _Mask:
-    """Which steps of which sequence count."""
+    """Which steps of which sequence count. Where none does one is run anyway, for gradients of 0."""
 
     def __init__(self, lengths: Any, steps: int, batch: int, x: Tensor) -> None:
         self.counts = None if lengths is None else check_lengths(lengths, steps, batch)
-        self.longest = steps if self.counts is None else max(self.counts, default=0)
+        self.longest = steps if self.counts is None else min(steps, max([1, *self.counts]))
         self.shortest = steps if self.counts is None else min(self.counts, default=0)
         self.flags: Array = None
-        if self.shortest < self.longest or self.longest < steps:
+        if self.shortest < steps:
             xp = x.backend.xp
             self.flags = xp.arange(steps)[:, None] < x.backend.asarray(self.counts)[None, :]
 

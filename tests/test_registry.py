@@ -388,9 +388,8 @@ print(mg.cell("loud"))
 
 @pytest.mark.parametrize("name", ["cell", "loss", "optimizer", "wrapper", "plugins"])
 def test_the_registrys_functions_are_the_packages(name: str) -> None:
-    """Also `cell`, which is the name of a module of the package too."""
     scope: dict[str, Any] = {}
-    exec(f"import minigrad.cell, minigrad.registry\nfrom minigrad import {name}", scope)
+    exec(f"import minigrad.registry\nfrom minigrad import {name}", scope)
     assert scope[name] is getattr(mg, name) is getattr(sys.modules["minigrad.registry"], name)
     assert name in dir(mg)
     assert name in mg.__all__

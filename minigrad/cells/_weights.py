@@ -6,7 +6,7 @@ from math import sqrt
 
 from minigrad import init
 from minigrad.backend import is_floating
-from minigrad.cell import Cell
+from minigrad.contract import Cell
 from minigrad.creation import zeros
 from minigrad.layers import check_size
 from minigrad.ops import concat, linear

@@ -1,0 +1,266 @@
+"""The demo and the command line: it learns, goes on bit for bit, and says clearly what it cannot do."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import minigrad as mg
+from minigrad.checkpoint import load_checkpoint, save_checkpoint
+from minigrad.cli import app
+from minigrad.demo import Settings, Training, read_text, sample
+
+SMALL = Settings(hidden_size=12, num_layers=2, batch_size=4, window=10, learning_rate=1e-2)
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def words() -> str:
+    """A text in which each word is one of four: at most log2(4) bits each, 0.4 per character."""
+    draw = random.Random(0)
+    return " ".join(draw.choice(["apple", "banana", "cherry", "damson"]) for _ in range(500))
+
+
+@pytest.fixture
+def text(tmp_path: Path, words: str) -> Path:
+    path = tmp_path / "words.txt"
+    path.write_text(words, encoding="utf-8")
+    return path
+
+
+def weights(path: Path) -> dict[str, Any]:
+    return load_checkpoint(path / "model.safetensors")["model"]
+
+
+def test_the_demo_learns_writes_and_reports(tmp_path: Path, text: Path) -> None:
+    out = tmp_path / "out"
+    result = run("demo", "--text", text, "--out", out, "--epochs", 10, "--hidden-size", 32, "--length", 200)
+    assert result.exit_code == 0, result.output
+    held_out = load_checkpoint(out / "model.safetensors")["progress"]["held_out"]
+    assert len(held_out) == 10
+    assert held_out[0] > 2.0  # letters at random: log2(15) = 3.9
+    assert held_out[-1] < 0.8
+    for number, bits in enumerate(held_out, 1):
+        assert f"epoch {number}/10: training" in result.output
+        assert f"held out {bits:.3f} bits/char" in result.output
+    samples = (out / "samples.txt").read_text(encoding="utf-8")
+    for temperature in ("0.5", "0.8", "1.0"):
+        assert f"--- temperature {temperature}" in samples
+    cool = samples.split("--- temperature 0.8")[0].split()[4:-1]
+    assert sum(word in ("apple", "banana", "cherry", "damson") for word in cool) > 0.7 * len(cool)
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_any_registered_cell_runs(tmp_path: Path, text: Path, cell: str) -> None:
+    result = run("demo", "--text", text, "--out", tmp_path, "--epochs", 1, "--cell", cell, "--hidden-size", 8)
+    assert result.exit_code == 0, result.output
+    assert load_checkpoint(tmp_path / "model.safetensors")["settings"]["cell"] == cell
+
+
+def test_two_runs_with_one_seed_are_the_same_and_another_seed_differs(tmp_path: Path, text: Path) -> None:
+    for name, seed in {"a": 3, "b": 3, "c": 4}.items():
+        assert run("demo", "--text", text, "--out", tmp_path / name, "--epochs", 1, "--seed", seed).exit_code == 0
+    samples = [(tmp_path / name / "samples.txt").read_text(encoding="utf-8") for name in "abc"]
+    assert samples[0] == samples[1]
+    assert samples[0] != samples[2]
+
+
+def test_resume_after_an_epoch_goes_on_bit_for_bit(tmp_path: Path, text: Path) -> None:
+    common = ("demo", "--text", text, "--hidden-size", 8)
+    assert run(*common, "--out", tmp_path / "whole", "--epochs", 3).exit_code == 0
+    assert run(*common, "--out", tmp_path / "parts", "--epochs", 1).exit_code == 0
+    result = run("demo", "--text", text, "--out", tmp_path / "parts", "--epochs", 3, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "going on after 1 epochs" in result.output
+    for name, value in weights(tmp_path / "whole").items():
+        np.testing.assert_array_equal(value, weights(tmp_path / "parts")[name])
+    whole, parts = ((tmp_path / name / "samples.txt").read_text(encoding="utf-8") for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_resume_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "c.safetensors"
+    whole = Training(words, SMALL)
+    for count, _ in enumerate(whole.epoch(), 1):
+        if count == 7:
+            whole.save(path)
+    again = Training.resume(path, words)
+    assert again.progress.position == 70
+    mg.uniform(shape=100)  # what the generator has drawn meanwhile must not matter
+    again = Training.resume(path, words)
+    list(again.epoch())
+    assert again.progress.held_out == whole.progress.held_out
+    for mine, theirs in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+    mg.seed(5)
+    text = sample(again, [1.0], 50)
+    mg.seed(5)
+    assert sample(whole, [1.0], 50) == text
+
+
+def test_a_run_that_fails_keeps_its_last_good_checkpoint(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("demo", "--text", text, "--out", tmp_path, "--hidden-size", 8)
+    assert run(*common, "--epochs", 1).exit_code == 0
+    before = (tmp_path / "model.safetensors").read_bytes()
+    monkeypatch.setattr(Training, "resume", classmethod(_with_nan_loss(Training.resume)))
+    result = run(*common, "--epochs", 2, "--resume")
+    assert result.exit_code == 1
+    assert "the loss is nan in epoch 2, step 0" in one_line(result.output)
+    assert "go on from it with --resume" in one_line(result.output)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def _with_nan_loss(resume: Any) -> Any:
+    def patched(cls: type[Training], *arguments: Any) -> Training:
+        training: Training = resume(*arguments)
+        training.loss = lambda outputs, targets: mg.sum(outputs) * math.nan
+        return training
+
+    return patched
+
+
+def test_held_out_bits_are_those_of_the_probabilities(words: str) -> None:
+    training = Training(words, SMALL)
+    xs, ys = training.held_out_data
+    with mg.no_grad():
+        scores, _ = training.model(xs)
+    log_p = mg.log_softmax(scores).numpy()
+    chosen = np.take_along_axis(log_p, ys.numpy()[..., None], axis=-1)
+    assert training.evaluate() == pytest.approx(-chosen.mean() / math.log(2), rel=1e-5)
+
+
+def test_targets_are_the_inputs_one_character_later_and_the_last_tenth_is_held_out(words: str) -> None:
+    training = Training(words, SMALL)
+    text = {}
+    for name, (xs, ys) in {"train": training.train_data, "held": training.held_out_data}.items():
+        np.testing.assert_array_equal(xs.numpy()[1:], ys.numpy()[:-1])
+        text[name] = "".join(training.characters[code] for code in xs.numpy().T.ravel())
+    assert words.startswith(text["train"])
+    assert words.index(text["held"]) == len(words) * 9 // 10
+    assert len(text["train"]) + len(text["held"]) > len(words) - 2 * SMALL.batch_size
+
+
+def test_sampling_at_low_temperature_takes_the_likeliest_and_at_high_it_is_even(words: str) -> None:
+    training = Training(words, SMALL)
+    training.model.output.bias.data = mg.one_hot(mg.tensor(3), len(training.characters)).data * 2
+    training.model.output.weight.data = mg.zeros(training.model.output.weight.shape).data
+    cold, warm, hot = sample(training, [0.01, 1.0, 100.0], 2000)
+    likeliest = training.characters[3]
+    assert cold == likeliest * 2000
+    share = math.exp(2) / (math.exp(2) + len(training.characters) - 1)
+    assert warm.count(likeliest) / 2000 == pytest.approx(share, abs=0.05)
+    assert hot.count(likeliest) / 2000 == pytest.approx(1 / len(training.characters), abs=0.03)
+
+
+@pytest.mark.host_only("reads text")
+def test_the_default_text_is_pythons_manual() -> None:
+    manual = read_text(None)
+    assert len(manual) > 300_000
+    assert 'The "with" statement' in manual
+
+
+@pytest.mark.host_only("errors before any array is made")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file"),
+        (b"", "holds 0 characters; training needs at least 200"),
+        (b"too short", "holds 9 characters; training needs at least 200"),
+        (b"x" * 300 + b"\xe9" + b"x" * 300, "is not UTF-8: byte 300 is 0xe9"),
+    ],
+)
+def test_bad_texts_are_told(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "t.txt"
+    if content is not None:
+        path.write_bytes(content)
+    result = run("demo", "--text", path, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert message in one_line(result.output)
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.host_only("errors before any array is made")
+def test_other_bad_input_is_told(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("demo", "--text", text, "--cell", "lsmt", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "there is no cell 'lsmt'; did you mean 'lstm'?" in one_line(result.output)
+    result = run("demo", "--text", text, "--backend", "tpu", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "unknown backend 'tpu'; there are: 'numpy', 'cupy'" in one_line(result.output)
+    result = run("demo", "--text", text, "--resume", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "there is no checkpoint" in one_line(result.output)
+    monkeypatch.setenv("MINIGRAD_BACKEND", "tpu")
+    result = run("demo", "--text", tmp_path, "--out", tmp_path / "out")
+    assert "there is no file" in one_line(result.output)
+
+
+def test_resume_with_a_foreign_checkpoint_or_another_text_is_refused(tmp_path: Path, text: Path) -> None:
+    assert run("demo", "--text", text, "--out", tmp_path, "--epochs", 1, "--hidden-size", 4).exit_code == 0
+    other = tmp_path / "other.txt"
+    other.write_text("0123456789" * 50, encoding="utf-8")
+    result = run("demo", "--text", other, "--out", tmp_path, "--resume")
+    assert result.exit_code == 1
+    assert "the text is not the one that" in one_line(result.output)
+    save_checkpoint(tmp_path / "model.safetensors", {"program": "something else"})
+    result = run("demo", "--text", text, "--out", tmp_path, "--resume")
+    assert result.exit_code == 1
+    assert "is a checkpoint of another program" in one_line(result.output)
+
+
+@pytest.mark.host_only("draws a picture")
+def test_the_curve_is_drawn_and_without_matplotlib_that_is_said_once(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("demo", "--text", text, "--epochs", 2, "--hidden-size", 4)
+    assert run(*common, "--out", tmp_path / "with").exit_code == 0
+    from matplotlib import image
+
+    picture = image.imread(tmp_path / "with" / "curve.png")
+    assert np.ptp(picture[..., :3].reshape(-1, 3), axis=0).min() > 0.5  # something is drawn in colour
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run(*common, "--out", tmp_path / "without")
+    assert result.exit_code == 0
+    assert result.output.count("matplotlib is not installed") == 1
+    assert (tmp_path / "without" / "samples.txt").exists()
+    assert not (tmp_path / "without" / "curve.png").exists()
+
+
+@pytest.mark.host_only("lists names")
+def test_plugins_lists_everything_as_a_table_and_as_json() -> None:
+    found = json.loads(run("plugins", "--json").output)
+    assert {"kind": "cell", "name": "lstm", "distribution": "minigrad"}.items() <= found[1].items() | found[2].items()
+    assert [line["name"] for line in found if line["kind"] == "cell" and line["distribution"] == "minigrad"] == [
+        "gru",
+        "lstm",
+        "rnn",
+    ]
+    table = run("plugins").output
+    assert all(line["name"] in table for line in found)
+
+
+@pytest.mark.host_only("prints text")
+def test_help_shows_examples_and_the_version_is_the_packages() -> None:
+    from importlib.metadata import version
+
+    assert "minigrad demo --cell gru" in one_line(run("demo", "--help").output)
+    assert run("--version").output.strip() == f"minigrad {version('minigrad')}"
+    assert "demo" in run().output
