@@ -253,11 +253,13 @@ def _leading_to(targets: set[Any], roots: list[Node]) -> tuple[set[Any], set[Any
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum a cotangent over the axes that broadcasting had added or stretched, back to `shape`."""
     extra = len(g.shape) - len(shape)
-    stretched = [axis + extra for axis, size in enumerate(shape) if size == 1]
-    summed = g.sum((*range(extra), *stretched), keepdims=bool(stretched)) if extra >= 0 else g
-    if summed.shape[extra if stretched else 0 :] != shape:
-        raise ValueError(f"a gradient rule gave shape {g.shape} for an input of shape {shape}")
-    return summed.reshape(shape) if extra and stretched else summed
+    if extra > 0:
+        g = g.sum(axis=tuple(range(extra)))
+    if g.shape != shape:
+        g = g.sum(axis=tuple(axis for axis, size in enumerate(shape) if size == 1), keepdims=True)
+        if g.shape != shape:
+            raise ValueError(f"a gradient rule gave shape {g.shape} for an input of shape {shape}")
+    return g
 
 
 def _check_view(view: Node, node: Node) -> None:

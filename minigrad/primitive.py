@@ -39,7 +39,7 @@ class Primitive:
         name: what the tape shows.
         forward: `forward(xp, *arrays, **attributes) -> array`.
         inputs: names of the array arguments; a single `*xs` takes any number.
-        attributes: names of the other arguments with their defaults.
+        attributes: names of the other arguments; `positional` of those that need not be named, `defaults` by name.
         rules: one rule per input, or None where no gradient flows; empty if the operation has no gradient.
         accumulate: `accumulate(buffer, g, *saved, **attributes)`: adds the first input's gradient to `buffer` in place.
     """
@@ -55,6 +55,7 @@ class Primitive:
         "kept",
         "name",
         "optional",
+        "positional",
         "required",
         "rules",
         "variadic",
@@ -68,9 +69,11 @@ class Primitive:
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.inputs = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
         self.optional = [p.default for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is not p.empty]
-        self.attributes = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        self.required = [p.name for p in self.attributes if p.default is p.empty]
-        self.defaults = {p.name: p.default for p in self.attributes if p.default is not p.empty}
+        attributes = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        self.attributes = [p.name for p in attributes]
+        self.positional = [p.name for p in attributes if p.kind is p.POSITIONAL_OR_KEYWORD]
+        self.required = [p.name for p in attributes if p.default is p.empty]
+        self.defaults = {p.name: p.default for p in attributes if p.default is not p.empty}
         self.rules: tuple[Rule | None, ...] | _Each = ()
         self.accumulate: Callable[..., None] | None = None
         self.kept: list[tuple[str, int]] = []
@@ -80,25 +83,26 @@ class Primitive:
 
     def bind(self, args: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Split a call's arguments into inputs and the complete attributes."""
-        if not self.variadic:
-            arity = len(self.inputs)
-            extra = [p.name for p in self.attributes if p.kind is p.POSITIONAL_OR_KEYWORD]
-            if not arity - len(self.optional) <= len(args) <= arity + len(extra):
-                raise TypeError(f"{self.name}() takes {', '.join(self.inputs + extra)}; got {len(args)} arguments")
-            args += tuple(self.optional[len(args) - arity :]) if len(args) < arity else ()
-            given = dict(zip(extra, args[arity:], strict=False))
+        arity = len(args) if self.variadic else len(self.inputs)
+        if len(args) < arity and len(args) + len(self.optional) >= arity:
+            args += tuple(self.optional[len(args) - arity :])
+        elif len(args) != arity:
+            given = dict(zip(self.positional, args[arity:], strict=False))
+            if not arity <= len(args) <= arity + len(self.positional):
+                names = ", ".join(self.inputs + self.positional)
+                raise TypeError(f"{self.name}() takes {names}; got {len(args)} arguments")
             if twice := given.keys() & attrs.keys():
                 raise TypeError(f"{self.name}() got {', '.join(map(repr, sorted(twice)))} twice")
             args, attrs = args[:arity], {**given, **attrs}
         complete = {**self.defaults, **attrs}
+        if len(complete) != len(self.attributes):
+            raise TypeError(
+                f"{self.name}() takes the keywords {self.attributes}, of which {self.required} are required; "
+                f"got {list(attrs)}"
+            )
         for name, value in attrs.items():
             if type(value) in by_type and not value.shape:  # a NumPy scalar would widen float32
                 complete[name] = value.item()
-        if len(complete) != len(self.attributes):
-            raise TypeError(
-                f"{self.name}() takes the keywords {[p.name for p in self.attributes]}, of which "
-                f"{self.required} are required; got {list(attrs)}"
-            )
         return args, complete
 
     def saved_as_tensors(self, node: Node) -> tuple[Any, ...]:
@@ -223,7 +227,7 @@ def defvjp(
 
 
 def _kept_names(op: Primitive, rule: Rule, skip: int) -> tuple[str, ...]:
-    attributes = [p.name for p in op.attributes]
+    attributes = op.attributes
     names = list(inspect.signature(rule).parameters)[skip:]
     if missing := [name for name in attributes if name not in names]:
         raise TypeError(f"a rule of {op.name} lacks the attributes {missing}; rules take all of {attributes}")

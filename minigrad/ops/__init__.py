@@ -147,7 +147,7 @@ def _reshape(self: Tensor, *shape: Any) -> Tensor:
 
 def _transposed(self: Tensor) -> Tensor:
     """The axes in reverse order."""
-    return permute_dims(self, tuple(range(self.ndim))[::-1])
+    return matrix_transpose(self) if self.ndim == 2 else permute_dims(self, tuple(range(self.ndim))[::-1])
 
 
 for _name, _value in {
