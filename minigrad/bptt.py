@@ -22,7 +22,7 @@ from minigrad.module import Module
 from minigrad.nest import describe, leaves, map_nest
 from minigrad.ops import concat, where
 from minigrad.recurrent import check_lengths
-from minigrad.tensor import Parameter, Tensor, as_tensor
+from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
 __all__ = ["Window", "tbptt"]
 
@@ -194,7 +194,7 @@ def _walk(run: _Sequence, pieces: list[_Piece], newest: int, stop: int) -> tuple
         if piece.start in ends and ends[piece.start] in gradients:
             roots.append((piece.outputs, gradients.pop(ends[piece.start])))
         found = pull_back(
-            [tensor for tensor, _ in roots],
+            [end for end, _ in roots],
             [Tensor(cotangent) for _, cotangent in roots],
             retain_graph=True,
             allow_stale=True,  # the tape holds copies, or the weights have not changed
@@ -275,7 +275,8 @@ class _Sequence:
             )
         rows = reset.numpy()
         if self.lengths is not None:
-            rows = [row & [t < length for length in self.lengths] for t, row in enumerate(rows)]
+            ends = tensor(self.lengths, dtype="int64").numpy()
+            rows = [row & (t < ends) for t, row in enumerate(rows)]
         return {t: self.xs.backend.asarray(row) for t, row in enumerate(rows) if row.any()}
 
     def start(self, state: Any) -> Any:
