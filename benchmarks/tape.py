@@ -20,22 +20,22 @@ from collections.abc import Callable
 from typing import Any
 
 SIZE = 4
-ROWS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
-    "mix: h = tanh(h*W); h = h@W + b": lambda f, h, W, b: f.tanh(h * W) @ W + b,
-    "h + W": lambda f, h, W, b: h + W,
-    "h + b (broadcast)": lambda f, h, W, b: h + b,
-    "h * W": lambda f, h, W, b: h * W,
-    "h / W": lambda f, h, W, b: h / W,
-    "h ** 2": lambda f, h, W, b: h**2,
-    "h @ W": lambda f, h, W, b: h @ W,
-    "tanh(h)": lambda f, h, W, b: f.tanh(h),
-    "sigmoid(h)": lambda f, h, W, b: f.sigmoid(h),
-    "h[0:4]": lambda f, h, W, b: h[0:4],
-    "h.reshape(4, 4)": lambda f, h, W, b: h.reshape(SIZE, SIZE),
-    "h.T": lambda f, h, W, b: h.T,
-    "softmax(h, -1)": lambda f, h, W, b: f.softmax(h, -1),
+ROWS: dict[str, Callable[..., Any]] = {
+    "mix: h = tanh(h*W); h = h@W + B": lambda f, h, W, B, b: f.tanh(h * W) @ W + B,
+    "h + W": lambda f, h, W, B, b: h + W,
+    "h + b (broadcast)": lambda f, h, W, B, b: h + b,
+    "h * W": lambda f, h, W, B, b: h * W,
+    "h / W": lambda f, h, W, B, b: h / W,
+    "h ** 2": lambda f, h, W, B, b: h**2,
+    "h @ W": lambda f, h, W, B, b: h @ W,
+    "tanh(h)": lambda f, h, W, B, b: f.tanh(h),
+    "sigmoid(h)": lambda f, h, W, B, b: f.sigmoid(h),
+    "h[0:4]": lambda f, h, W, B, b: h[0:4],
+    "h.reshape(4, 4)": lambda f, h, W, B, b: h.reshape(SIZE, SIZE),
+    "h.T": lambda f, h, W, B, b: h.T,
+    "softmax(h, -1)": lambda f, h, W, B, b: f.softmax(h, -1),
 }
-OPS = {"mix: h = tanh(h*W); h = h@W + b": 4}
+OPS = {"mix: h = tanh(h*W); h = h@W + B": 4}
 
 
 def library(name: str) -> tuple[Any, Callable[[Any], Any]]:
@@ -55,6 +55,7 @@ def measure(name: str, steps: int) -> None:
     functions, leaf = library(name)
     # sizes for which 50 steps neither overflow nor reach the denormal numbers, whose arithmetic is slow
     W = leaf([[0.24 + 0.002 * (3 * i + j) for j in range(SIZE)] for i in range(SIZE)])
+    B = leaf([[0.1] * SIZE] * SIZE)
     b = leaf([0.1] * SIZE)
     start = leaf([[0.5 + 0.1 * (i - j) for j in range(SIZE)] for i in range(SIZE)])
 
@@ -63,9 +64,9 @@ def measure(name: str, steps: int) -> None:
         for _ in range(times):
             h = start
             for _ in range(steps):
-                h = step(functions, h, W, b)
+                h = step(functions, h, W, B, b)
             h.sum().backward()
-            W.grad = b.grad = start.grad = None
+            W.grad = B.grad = b.grad = start.grad = None
         return (time.perf_counter() - begin) / times
 
     for _ in sys.stdin:

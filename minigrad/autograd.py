@@ -147,14 +147,13 @@ def _walk(
             source: Any = output.node or output
             value = seed if create_graph else seed.data
             cotangents[source] = cotangents[source] + value if source in cotangents else value
-    pending = {source.index: source for source in cotangents if type(source) is Node}
-    queue = [-index for index in pending]
+    queue = [(-source.index, source) for source in cotangents if type(source) is Node]  # the newest node comes first
     heapify(queue)
-    reached, below = (None, set()) if targets is None else _leading_to(targets, list(pending.values()))
+    reached, below = (None, set()) if targets is None else _leading_to(targets, [node for _, node in queue])
 
     results: dict[Any, Any] = {}
     while queue:
-        node = pending.pop(-heappop(queue))
+        node = heappop(queue)[1]
         g = cotangents.pop(node)
         if targets is not None:
             if node in targets:
@@ -174,23 +173,26 @@ def _walk(
         for source, rule in zip(node.inputs, primitive.rules):  # noqa: B905  # rules may be an endless iterable
             if rule is None:
                 continue
-            if type(source) is not Node:
-                if not (isinstance(source, Tensor) and source.requires_grad):
-                    continue
+            if type(source) is Node:
+                shape = source.shape
+                if guarded and source.primitive.view:
+                    _check_view(source, node)
+            elif isinstance(source, Tensor) and source.requires_grad:
+                shape = source.data.shape
                 if guarded and source.version > node.index:
                     raise _stale(source, node)
-            elif guarded and source.primitive.view:
-                _check_view(source, node)
+            else:
+                continue
             if reached is not None and source not in reached:
                 continue
             fresh = False
             if accumulate is None:
                 part = rule(g, *saved, **attrs) if attrs else rule(g, *saved)
-                if part.shape != source.shape:
-                    part = unbroadcast(part, source.shape)
+                if part.shape != shape:
+                    part = unbroadcast(part, shape)
             else:
                 fresh = source not in owned
-                part = backend_of(g).xp.zeros(source.shape, dtype=g.dtype) if fresh else cotangents[source]
+                part = backend_of(g).xp.zeros(shape, dtype=g.dtype) if fresh else cotangents[source]
                 accumulate(part, g, *saved, **attrs)
                 if not fresh:
                     continue
@@ -200,8 +202,7 @@ def _walk(
                 if fresh:
                     owned.add(source)
                 if type(source) is Node:
-                    pending[source.index] = source
-                    heappush(queue, -source.index)
+                    heappush(queue, (-source.index, source))
             elif source in owned:
                 known += part
                 cotangents[source] = known
