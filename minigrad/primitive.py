@@ -112,8 +112,7 @@ class Primitive:
         for (kind, position), value in zip(self.kept, node.saved, strict=True):
             source = node if kind == "y" else node.inputs[position] if kind == "input" else None
             if isinstance(source, Node):
-                value = Tensor(value, requires_grad=True)
-                value.node = source
+                value = Tensor(value, True, source)
             elif isinstance(source, Tensor):
                 value = source
             values.append(value)
@@ -175,14 +174,15 @@ def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor
         shape = y.shape
         if not shape:
             y = (backend or _backend_of(op, arrays)).xp.asarray(y)
-        out = Tensor(y)
         active = recorder.active
-        if active and ((needs_grad and op.rules) or active is not True):
-            out.node = node = Node(tick(), op, sources, attrs, op.keep(y, arrays), shape)
-            out.requires_grad = needs_grad and op.rules != ()
-            if active is not True:
-                active.nodes.append(node)
-        return out
+        if active is True:
+            if needs_grad and op.rules:
+                return Tensor(y, True, Node(tick(), op, sources, attrs, op.keep(y, arrays), shape))
+        elif active:
+            node = Node(tick(), op, sources, attrs, op.keep(y, arrays), shape)
+            active.nodes.append(node)
+            return Tensor(y, needs_grad and op.rules != (), node)
+        return Tensor(y)
 
     apply.op = op  # type: ignore[attr-defined]  # where defvjp finds it
     return apply

@@ -38,11 +38,11 @@ class Tensor:
     __hash__ = object.__hash__
     version = 0  # a constant never changes; see Parameter
 
-    def __init__(self, data: Array, requires_grad: bool = False) -> None:
+    def __init__(self, data: Array, requires_grad: bool = False, node: Node | None = None) -> None:
         self.data = data
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
-        self.node: Node | None = None
+        self.node = node
 
     # --- what it is
 

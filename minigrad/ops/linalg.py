@@ -31,19 +31,19 @@ def matmul(xp: Any, x1: Array, x2: Array, /) -> Array:
 
 
 def _matmul_left(g: Any, x1: Any, x2: Any) -> Any:
+    if len(x1.shape) > 1 < len(x2.shape):
+        return g @ _transposed(x2)
     if len(x2.shape) == 1:
         return expand_dims(g, -1) * x2
-    if len(x1.shape) == 1:
-        return squeeze(expand_dims(g, -2) @ _transposed(x2), -2)
-    return g @ _transposed(x2)
+    return squeeze(expand_dims(g, -2) @ _transposed(x2), -2)
 
 
 def _matmul_right(g: Any, x1: Any, x2: Any) -> Any:
+    if len(x1.shape) > 1 < len(x2.shape):
+        return _transposed(x1) @ g
     if len(x1.shape) == 1:
         return g * x1 if len(x2.shape) == 1 else expand_dims(x1, -1) * expand_dims(g, -2)
-    if len(x2.shape) == 1:
-        return squeeze(expand_dims(g, -2) @ x1, -2)
-    return _transposed(x1) @ g
+    return squeeze(expand_dims(g, -2) @ x1, -2)
 
 
 def _transposed(x: Any) -> Any:
