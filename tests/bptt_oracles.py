@@ -210,11 +210,11 @@ def replayed_windows(
     Each run remembers its states; the next one starts from the remembered one. The loss is the sum of squares.
     """
     steps, batch = xs.shape[:2]
-    states: dict[int, Any] = {0: mg.detach(layer.init_state(batch))}
+    states: dict[int, Any] = {}  # the state before each step; before the first it is the initial one of the day
     found = []
     for newest in range(0, steps, k1):
         stop = min(newest + k1, steps)
-        state, total = states[max(0, stop - k2)], mg.tensor(0.0)
+        state, total = states.get(max(0, stop - k2), layer.init_state(batch)), mg.tensor(0.0)
         for t in range(max(0, stop - k2), stop):
             y, state = layer.cell(xs[t], state)
             states[t + 1] = mg.detach(state)
