@@ -81,8 +81,7 @@ def tbptt(
             `"keep"`: keep the old steps with copies of the weights that they used. `"error"`: raise.
         reset: (T, B) booleans; where true, the sequence starts again from the initial state before this step. Past a
             sequence's length it has no influence.
-        lengths: (B,) integers; the model then also gets `lengths=`, those that fall into the window. A window past
-            every end leaves no gradients.
+        lengths: (B,) integers; the model then also gets `lengths=`, those that fall into the window.
         reduction: `"mean"`: the loss is a mean over steps, and a shorter last window is scaled by steps/k1, so that
             every step weighs the same; `"sum"`: the loss is used as it is.
 

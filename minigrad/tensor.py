@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from minigrad.backend import (
@@ -277,6 +277,3 @@ def as_tensor(data: Any, like: Tensor | None = None) -> Tensor:
     if dtype is not None and is_floating(made.dtype):
         made.data = made.data.astype(dtype)
     return made
-
-
-TensorFunction = Callable[..., Tensor]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minigrad.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, softplus, tanh
 from minigrad.ops.elementwise import (
     abs,
     add,
@@ -11,15 +12,12 @@ from minigrad.ops.elementwise import (
     clip,
     cos,
     divide,
-    elu,
     equal,
     exp,
     expm1,
-    gelu,
     greater,
     greater_equal,
     isfinite,
-    leaky_relu,
     less,
     less_equal,
     log,
@@ -33,15 +31,11 @@ from minigrad.ops.elementwise import (
     negative,
     not_equal,
     power,
-    relu,
-    sigmoid,
     sign,
     sin,
-    softplus,
     sqrt,
     square,
     subtract,
-    tanh,
     where,
 )
 from minigrad.ops.indexing import getitem, one_hot, take, take_along_axis
