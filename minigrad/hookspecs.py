@@ -11,36 +11,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
+
+import pluggy
 
 GROUP = "minigrad"
 """The entry-point group, and pluggy's project name."""
 
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
 Factories = Mapping[str, Callable[..., Any]]
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def hookimpl(function: _Function) -> _Function:
-    """Mark a function as a plugin's implementation of the hook of the same name.
-
-    The mark is the one of `pluggy.HookimplMarker("minigrad")`, which does as well and takes pluggy's options. Set here,
-    it lets the built-ins be marked without importing pluggy, which nobody needs before a name is first asked for.
-    """
-    setattr(function, f"{GROUP}_impl", {})
-    return function
-
-
+@hookspec
 def minigrad_cells() -> Factories:  # type: ignore[empty-body]  # a specification
     """Recurrent cells: `factory(input_size, hidden_size, **options)` returns a `minigrad.Cell`."""
 
 
+@hookspec
 def minigrad_wrappers() -> Factories:  # type: ignore[empty-body]  # a specification
     """Wrappers: `factory(cell, **options)` returns a cell or a layer made of any cell."""
 
 
+@hookspec
 def minigrad_losses() -> Factories:  # type: ignore[empty-body]  # a specification
     """Losses: `factory(**options)` returns a function of (outputs, targets, lengths=None) to a scalar tensor."""
 
 
+@hookspec
 def minigrad_optimizers() -> Factories:  # type: ignore[empty-body]  # a specification
     """Optimizers: `factory(parameters, **options)` returns an object with `step`, `zero_grad` and a state dict."""

@@ -19,7 +19,6 @@ from importlib.metadata import Distribution, EntryPoint, distributions
 from inspect import getattr_static
 from reprlib import repr as short
 from typing import Any
-from unicodedata import normalize
 
 import pluggy
 
@@ -35,10 +34,6 @@ HOOKS = {
     "optimizer": "minigrad_optimizers",
 }
 """The hook behind each kind of thing that a plugin can offer."""
-
-_hookspec = pluggy.HookspecMarker(hookspecs.GROUP)
-for _hook in HOOKS.values():
-    _hookspec(getattr(hookspecs, _hook))
 
 
 @dataclass(frozen=True)
@@ -168,7 +163,6 @@ class Registry:
         """
         if not isinstance(name, str):
             raise TypeError(f"minigrad.{kind} takes the name of a registered {kind}, a string; got {short(name)}")
-        name = normalize("NFC", name)
         found = self.offers[kind].get(name, [])
         if len(found) == 1:
             return found[0][1]
@@ -260,7 +254,7 @@ def _checked(factories: Any) -> dict[str, Callable[..., Any]]:
             raise PluginError(
                 f"must return a dict of names to factories; its {name!r} is {short(factory)}, no callable"
             )
-    return {normalize("NFC", name): factory for name, factory in factories.items()}
+    return dict(factories)
 
 
 def _without_hooks(entry_point: EntryPoint) -> str:
