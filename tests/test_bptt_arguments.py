@@ -170,6 +170,8 @@ def test_a_loss_without_history_is_told_and_so_is_no_grad(stale: str) -> None:
     model = mg.GRU(2, 3)
     with pytest.raises(RuntimeError, match=r"needs no gradient: .* detached"):
         next(call(model, loss=lambda y, t: mse(y.detach(), t), stale=stale))
+    with pytest.raises(RuntimeError, match=r"needs no gradient: .* detached"):
+        next(call(model, loss=lambda y, t: mse(y.detach(), t), stale=stale, lengths=[1, 0, 0, 0]))
     windows = call(model, stale=stale)
     with mg.no_grad(), pytest.raises(RuntimeError, match=r"needs no gradient: .* no_grad\(\)"):
         next(windows)
