@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from minigrad.backend import backend_of
+from minigrad.backend import backend_of, is_floating
 from minigrad.errors import FreedGraphError, StaleParameterError
 from minigrad.tape import Node, enable_grad, no_grad
 from minigrad.tensor import Tensor, as_tensor
@@ -28,8 +28,10 @@ def backward(output: Tensor, grad: Any = None, *, create_graph: bool = False, re
 def accumulate_grads(cotangents: dict[Any, Any]) -> None:
     """Add each leaf's cotangent to its `.grad`."""
     for leaf, cotangent in cotangents.items():
-        gradient = _as_tensor(cotangent)
-        leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
+        if leaf.grad is not None:
+            recorded = isinstance(cotangent, Tensor)
+            cotangent = (leaf.grad if recorded else leaf.grad.data) + cotangent
+        leaf.grad = _as_tensor(cotangent)
 
 
 def grad(
@@ -223,6 +225,10 @@ def _leaves(
     for leaf, cotangent in cotangents.items():
         if targets is not None and leaf not in targets:
             continue
+        if not is_floating(leaf.dtype):
+            raise TypeError(
+                f"a leaf of {leaf.dtype} has requires_grad=True; only floating-point values have a gradient"
+            )
         if cotangent.dtype != leaf.dtype:
             cotangent = cotangent.astype(leaf.dtype)
         elif not create_graph and leaf not in owned:

@@ -70,8 +70,9 @@ class NumPyBackend(Backend):
 
 def _add_rows(buffer: Array, rows: Array, values: Array) -> None:
     """Add `values[i]` to `buffer[rows[i]]`. Summing runs of equal rows is many times faster than `np.add.at`."""
-    order = np.argsort(rows % len(buffer), kind="stable")
-    rows = (rows % len(buffer))[order]
+    rows = rows.astype(np.int64) % len(buffer)
+    order = np.argsort(rows, kind="stable")
+    rows = rows[order]
     starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
     buffer[rows[starts]] += np.add.reduceat(values[order], starts, axis=0)
 

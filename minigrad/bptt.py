@@ -18,10 +18,11 @@ from typing import Any
 from minigrad.autograd import accumulate_grads, pull_back
 from minigrad.contract import Cell, check_state, start_state
 from minigrad.errors import StaleParameterError
+from minigrad.layers import Sequential
 from minigrad.module import Module
 from minigrad.nest import describe, leaves, map_nest
 from minigrad.ops import concat, where
-from minigrad.recurrent import check_lengths
+from minigrad.recurrent import Recurrent, check_lengths
 from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
 __all__ = ["Window", "tbptt"]
@@ -179,10 +180,10 @@ def _retain(run: _Sequence, state: Any, copy_weights: bool) -> Iterator[tuple[Wi
             for a, b in pairwise([newest, *run.later_starts(newest, stop), stop]):
                 pieces.append(_Piece(a, state, *run(a, b, state)))
                 state = map_nest(_as_leaf, pieces[-1].state_out)
-        yield _walk(run, pieces, newest, stop)
+        yield _backward(run, pieces, newest, stop)
 
 
-def _walk(run: _Sequence, pieces: list[_Piece], newest: int, stop: int) -> tuple[Window, Gradients]:
+def _backward(run: _Sequence, pieces: list[_Piece], newest: int, stop: int) -> tuple[Window, Gradients]:
     """Backward from the newest pieces' loss through all pieces, handing the state's cotangent from each to the last."""
     ends = {piece.start: _as_leaf(piece.outputs) for piece in pieces if piece.start >= newest}
     value, gradients = run.loss_of(list(ends.values()), newest, stop)
@@ -224,7 +225,8 @@ def _on_copies(parameters: Iterator[Parameter]) -> Iterator[None]:
 def _check_unchanged(weights: list[tuple[Parameter, Any]]) -> None:
     """Raise if a weight is not what it was; also one that was written into, which its version does not show."""
     for parameter, before in weights:
-        if bool((parameter.data != before).any()):
+        now = parameter.data
+        if bool(((now != before) & ((now == now) | (before == before))).any()):  # a NaN that stays is no change
             raise StaleParameterError(
                 f"{parameter.name} has been updated since the steps within reach were run, so this window's gradient "
                 "would mix old and new weights. Use stale='recompute' or stale='keep', or k2 = k1"
@@ -331,6 +333,11 @@ class _Sequence:
             raise TypeError(
                 f"model(x, state) must return (outputs, state), outputs a tensor; it returned {describe(result)}"
             )
+        if result[0].shape[:1] != (stop - start,):
+            raise ValueError(
+                f"model must return an output for each of the {stop - start} steps it is given, (T, ...); "
+                f"its outputs are {result[0].shape}"
+            )
         return result
 
     def loss_of(self, outputs: list[Tensor], start: int, stop: int) -> tuple[Tensor, Gradients]:
@@ -357,8 +364,15 @@ def _check_model(model: Any) -> None:
         raise TypeError(f"model must run over time; wrap the cell: mg.Recurrent({type(model).__name__}(...))")
     if isinstance(model, type) or not callable(model) or not callable(getattr(model, "parameters", None)):
         raise TypeError(f"model must be a mg.Module, so that its gradients can be cleared; got {model!r}")
-    if getattr(model, "batch_first", False):
-        raise ValueError("model must be time first, as xs and ys are; this one has batch_first=True")
+    if isinstance(model, Sequential):
+        raise TypeError("model must carry a state: write a module with forward(self, x, state) -> (outputs, state)")
+    for name, part in model.named_modules() if isinstance(model, Module) else ():
+        if getattr(part, "batch_first", False):
+            raise ValueError(f"model must be time first, as xs and ys are; {name or 'this one'} has batch_first=True")
+        if isinstance(part, Recurrent) and part.reverse:
+            raise ValueError(
+                f"model must run forward in time; {name or 'this one'} runs backward, and a window has no future"
+            )
 
 
 def _takes_lengths(function: Any) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from numbers import Integral
 from typing import Any
 
-from minigrad.backend import default_dtype, is_floating, use_backend
+from minigrad.backend import default_dtype, get_default_dtype, is_floating, use_backend
 from minigrad.layers import converting
 from minigrad.module import Module
-from minigrad.nest import describe, map_nest
+from minigrad.nest import describe, leaves, map_nest
 from minigrad.tensor import Tensor, as_tensor
 
 __all__ = ["Cell"]
@@ -19,7 +21,7 @@ class Cell(Module):
 
     Subclass it, assign parameters, and write two methods; any layer, truncation, masking and backend then works.
     State is a tensor or any nest of tuples, lists and dicts of tensors, each with the batch as its first axis. It keeps
-    its build and its shapes from step to step. A cell that sets `input_size` to an integer takes x of shape
+    its build, shapes and dtypes from step to step. A cell that sets `input_size` to an integer takes x of shape
     (B, input_size), and is told when it gets another; its integer inputs, and cells without it, are not checked.
 
     >>> class Decay(mg.Cell):
@@ -36,6 +38,11 @@ class Cell(Module):
     tensor([1.  , 1.5 , 1.75], dtype=float32, requires_grad=True)
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "init_state" in vars(cls):
+            cls.init_state = _made_like_parameters(cls.init_state)  # type: ignore[assignment]  # of the subclass
+
     def init_state(self, batch_size: int) -> Any:
         """The state before the first step, made with `mg.zeros` and the like, for `batch_size` sequences."""
         raise NotImplementedError(f"{type(self).__name__} must define init_state(self, batch_size)")
@@ -46,10 +53,24 @@ class Cell(Module):
 
     def forward(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         """One step on x (B, ...) with its arguments checked; `state` None is the initial state."""
-        x = check_input(self, x, leading=1)
+        x = check_input(self, x, axes="B")
         expected = start_state(self, self, x, x.shape[0])
         state = expected if state is None else check_state(state, expected)
         return checked_step(self, x, state)
+
+
+def _made_like_parameters(init_state: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+    """A cell's `init_state`, whose new tensors take the backend and the dtype of the cell's parameters."""
+
+    @wraps(init_state)
+    def wrapped(self: Cell, batch_size: int) -> Any:
+        parameter = next(self.parameters(), None)
+        if parameter is None:
+            return init_state(self, batch_size)
+        with use_backend(parameter.backend), default_dtype(parameter.dtype):
+            return init_state(self, batch_size)
+
+    return wrapped
 
 
 def checked_step(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -72,34 +93,33 @@ def checked_step(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
 
 
 def _alike(new: Any, old: Any) -> bool:
-    """Whether two states have the same build and shapes."""
+    """Whether two states have the same build, shapes and dtypes."""
     if isinstance(old, tuple | list | dict):
         if type(new) is not type(old) or len(new) != len(old):
             return False
         if isinstance(old, dict):
             return all(key in new and _alike(new[key], old[key]) for key in old)
         return all(map(_alike, new, old))
-    return new is old or (isinstance(new, Tensor) and new.shape == old.shape)
+    return new is old or (isinstance(new, Tensor) and new.shape == old.shape and new.dtype == old.dtype)
 
 
-def check_input(module: Module, given: Any, leading: int) -> Tensor:
+def check_input(module: Module, given: Any, axes: str) -> Tensor:
     """x as a tensor that fits the module: rank, features, dtype.
 
     Args:
         module: a cell; `input_size`, if it is an integer, is the size of the one axis of features.
         given: integers, or numbers in the dtype of the parameters.
-        leading: how many axes come before the features (1: the batch; 2: time and batch).
+        axes: names of the axes before the features: "B", "T, B" or "B, T".
     """
     parameter = next(module.parameters(), None)
     x = as_tensor(given, like=parameter)
     name = type(module).__name__
+    leading = len(axes.split(","))
     if x.ndim < leading:
-        axes = "(T, B, ...)" if leading == 2 else "(B, ...)"
-        raise ValueError(f"{name} takes x of shape {axes}; this is {x.shape}")
+        raise ValueError(f"{name} takes x of shape ({axes}, ...); this is {x.shape}")
     if is_floating(x.dtype):
         size = getattr(module, "input_size", None)
         if isinstance(size, Integral) and x.shape[leading:] != (int(size),):
-            axes = "T, B" if leading == 2 else "B"
             raise ValueError(f"{name} has input_size {size}, so x has the shape ({axes}, {size}); this is {x.shape}")
         if parameter is not None and x.dtype != parameter.dtype:
             raise TypeError(
@@ -113,11 +133,15 @@ def start_state(module: Any, owner: Module, x: Tensor, batch_size: int) -> Any:
     """`module.init_state(batch_size)` made on the backend of x and in the dtype of `owner`'s parameters (or of x)."""
     parameter = next(owner.parameters(), None)
     dtype = parameter.dtype if parameter is not None else x.dtype if is_floating(x.dtype) else None
-    with use_backend(x.backend):
-        if dtype is None:
-            return module.init_state(batch_size)
-        with default_dtype(dtype):
-            return module.init_state(batch_size)
+    with use_backend(x.backend), default_dtype(get_default_dtype() if dtype is None else dtype):
+        state = module.init_state(batch_size)
+    for leaf in leaves(state):
+        if not isinstance(leaf, Tensor):
+            raise TypeError(
+                f"the state of {type(module).__name__} must be made of tensors, in tuples, lists and dicts; init_state "
+                f"returned {describe(state)} (a number goes into a tensor of shape (B,), such as mg.zeros(batch_size))"
+            )
+    return state
 
 
 def check_state(state: Any, expected: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from minigrad.backend import as_dtype, get_backend, is_floating
@@ -37,7 +38,7 @@ def full(shape: Shape, fill_value: float, dtype: Any = None, requires_grad: bool
 def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
     """start, start + step, ... below stop; with one argument 0, 1, ... below it. Integers give integers."""
     start, stop = (0, start) if stop is None else (start, stop)
-    if dtype is None and all(isinstance(value, int) for value in (start, stop, step)):
+    if dtype is None and all(isinstance(value, Integral) for value in (start, stop, step)):
         dtype = "int64"
     return Tensor(get_backend().xp.arange(start, stop, step, dtype=as_dtype(dtype)))
 

@@ -65,6 +65,10 @@ class Embedding(Module):
         indices = as_tensor(indices, like=self.weight)
         if indices.dtype.kind not in "iu":
             raise TypeError(f"Embedding takes integers; these are {indices.dtype} (use .astype('int64'))")
+        size = self.weight.shape[0]
+        if bool(((indices.data < 0) | (indices.data >= size)).any()):  # a GPU would read past the end without a word
+            values = indices.numpy()
+            raise IndexError(f"Embedding takes integers in 0..{size - 1}; these are in {values.min()}..{values.max()}")
         return take(self.weight, indices, axis=0)
 
 

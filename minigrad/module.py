@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from minigrad.backend import Backend, as_dtype, host_array, is_floating, load_backend
@@ -15,7 +15,8 @@ __all__ = ["Module"]
 class Module:
     """Base class of everything that holds parameters.
 
-    Assign `Parameter`s and other modules as attributes and write `forward`; no `super().__init__()` is needed.
+    Assign `Parameter`s and other modules as attributes, also in lists, tuples and dicts (nothing else is searched), and
+    write `forward`; no `super().__init__()` is needed.
 
     Attributes:
         training: whether layers such as dropout are active; changed by `train` and `eval`.
@@ -38,6 +39,12 @@ class Module:
         return module
 
     def __setattr__(self, name: str, value: Any) -> None:
+        old = vars(self).get(name)
+        if isinstance(old, Parameter) and isinstance(value, Tensor) and not isinstance(value, Parameter):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a parameter, and a plain tensor in its place would no longer be "
+                f"trained: assign {name}.data, or a new mg.Parameter"
+            )
         if isinstance(value, Parameter | list | tuple | dict):
             for path, member in _members(name, value, set()):
                 if isinstance(member, Parameter) and member.name == "parameter":
@@ -61,8 +68,12 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their dotted names, each once, in the order of assignment."""
+        names = set()
         for name, value in _members("", self, set()):
             if isinstance(value, Parameter):
+                if name in names:
+                    raise ValueError(f"two parameters of {type(self).__name__} are called {name!r}; rename a key")
+                names.add(name)
                 yield name, value
 
     def parameters(self) -> Iterator[Parameter]:
@@ -76,6 +87,7 @@ class Module:
         """
         copy: Self = _clone(self, {})
         parameter = next(self.parameters(), None)
+        copy.train(self.training)
         return copy if parameter is None else copy.to(parameter.backend, parameter.dtype)
 
     # --- weights in and out
@@ -95,10 +107,15 @@ class Module:
             StateDictError: lists all names that are missing, unexpected or of the wrong shape; nothing is changed.
         """
         parameters = dict(self.named_parameters())
-        values = {name: _to_host(state[name], p.dtype) for name, p in parameters.items() if name in state}
-        problems = []
+        values, problems = {}, []
+        for name, parameter in parameters.items():
+            if name in state:
+                try:
+                    values[name] = _to_host(state[name], parameter.dtype)
+                except (TypeError, ValueError) as error:
+                    problems.append(f"not numbers: {name}: {error}")
         if strict:
-            problems += [f"missing: {name} {p.shape}" for name, p in parameters.items() if name not in values]
+            problems += [f"missing: {name} {p.shape}" for name, p in parameters.items() if name not in state]
             problems += [f"unexpected: {name}" for name in state if name not in parameters]
         for name, value in values.items():
             if value.shape != parameters[name].shape:
@@ -135,8 +152,8 @@ class Module:
 
         Gradients are dropped. Make the optimizer after moving.
         """
-        if dtype is not None and not is_floating(dtype):
-            raise ValueError(f"dtype must be a floating-point type for parameters; got {dtype!r}")
+        if dtype is not None and as_dtype(dtype).name not in ("float32", "float64"):
+            raise ValueError(f"the dtype of parameters is 'float32' or 'float64', not {dtype!r}")
         target = None if backend is None else load_backend(backend)
         for _, value in list(_members("", self, set())):
             if isinstance(value, Tensor):
@@ -165,22 +182,26 @@ def _shown(name: str, value: Any) -> list[str]:
 
 def _members(name: str, value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
     """Everything of interest in a module or container, depth first: modules and tensors, each once."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
     if isinstance(value, Module | Tensor):
-        if id(value) in seen:
-            return
-        seen.add(id(value))
         yield name, value
-    if isinstance(value, Module | list | tuple | dict):
+    if not isinstance(value, Tensor):
         for key, part in _direct(value):
             yield from _members(f"{name}.{key}" if name else key, part, seen)
 
 
 def _direct(value: Any) -> Iterator[tuple[str, Any]]:
-    """The named parts of a module or container."""
+    """The named parts of a module or container that are, or may hold, modules and tensors."""
     if isinstance(value, Module):
-        yield from ((key, part) for key, part in vars(value).items() if key != "_arguments")
+        parts: Iterable[tuple[Any, Any]] = ((key, part) for key, part in vars(value).items() if key != "_arguments")
     else:
-        yield from ((str(key), part) for key, part in (value.items() if isinstance(value, dict) else enumerate(value)))
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+    return ((str(key), part) for key, part in parts if isinstance(part, _HOLDERS))
+
+
+_HOLDERS = (Module, Tensor, list, tuple, dict)
 
 
 def _clone(value: Any, made: dict[int, Any]) -> Any:
@@ -190,6 +211,10 @@ def _clone(value: Any, made: dict[int, Any]) -> Any:
             args, kwargs = value._arguments
             made[id(value)] = type(value)(*_clone(args, made), **_clone(kwargs, made))
         return made[id(value)]
+    if isinstance(value, Iterator):
+        raise TypeError(
+            "a module made with an iterator as an argument cannot be cloned, since it is used up: pass a list"
+        )
     if isinstance(value, dict):
         return {key: _clone(part, made) for key, part in value.items()}
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):

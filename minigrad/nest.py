@@ -26,7 +26,8 @@ def map_nest(function: Callable[..., Any], nest: Any, *others: Any) -> Any:
     if isinstance(nest, dict):
         if any(other.keys() != nest.keys() for other in others):
             raise ValueError(f"the nests differ: {describe(nest)} and {', '.join(map(describe, others))}")
-        return {key: map_nest(function, nest[key], *(other[key] for other in others)) for key in nest}
+        mapped_items = {key: map_nest(function, nest[key], *(other[key] for other in others)) for key in nest}
+        return mapped_items if type(nest) is dict else type(nest)(mapped_items)
     if isinstance(nest, tuple | list):
         mapped = [map_nest(function, *parts) for parts in zip(nest, *others, strict=True)]
         return type(nest)(*mapped) if hasattr(nest, "_fields") else type(nest)(mapped)
@@ -53,10 +54,12 @@ def detach(nest: Any) -> Any:
 
 
 def describe(nest: Any) -> str:
-    """The build of a nest with the shapes of its leaves, for messages."""
+    """The build of a nest with the shapes of its leaves, and dtypes other than float32, for messages."""
     if isinstance(nest, dict):
         return "{" + ", ".join(f"{key!r}: {describe(part)}" for key, part in nest.items()) + "}"
     if isinstance(nest, tuple | list):
         parts = ", ".join(map(describe, nest))
         return f"[{parts}]" if isinstance(nest, list) else f"({parts}{',' * (len(nest) == 1)})"
-    return f"Tensor{list(nest.shape)}" if hasattr(nest, "shape") else type(nest).__name__
+    if not hasattr(nest, "shape"):
+        return type(nest).__name__
+    return f"Tensor{list(nest.shape)}" + ("" if str(nest.dtype) == "float32" else f" {nest.dtype}")

@@ -21,7 +21,7 @@ from functools import partial, wraps
 from itertools import count
 from typing import Any, Concatenate, ParamSpec
 
-from minigrad.backend import Backend, by_type, get_backend, is_floating
+from minigrad.backend import Backend, as_dtype, by_type, get_backend, is_floating
 from minigrad.errors import DeviceMismatchError
 from minigrad.tape import Node, recorder, tick
 from minigrad.tensor import Tensor, as_tensor
@@ -155,8 +155,10 @@ def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor
                 any_tensor = True
                 if value.requires_grad:
                     needs_grad = True
+                    sources.append(value.node or value)
+                else:
+                    sources.append(value)
                 arrays.append(value.data)
-                sources.append(value.node or value)
             else:
                 if type(value) not in _WEAK:
                     other_constants = True
@@ -171,18 +173,17 @@ def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor
             raise _explained(op, arrays, error) from error
         if not any_tensor:
             return y
+        if y.dtype is _FLOAT64 and "dtype" not in attrs:
+            y, arrays = _narrowed(op, backend or _backend_of(op, arrays), y, arrays, attrs)
         shape = y.shape
         if not shape:
             y = (backend or _backend_of(op, arrays)).xp.asarray(y)
-        active = recorder.active
-        if active is True:
-            if needs_grad and op.rules:
-                return Tensor(y, True, Node(tick(), op, sources, attrs, op.keep(y, arrays), shape))
-        elif active:
+        record = needs_grad and op.rules and recorder.grad
+        if recorder.tape is not None:
             node = Node(tick(), op, sources, attrs, op.keep(y, arrays), shape)
-            active.nodes.append(node)
-            return Tensor(y, needs_grad and op.rules != (), node)
-        return Tensor(y)
+            recorder.tape.nodes.append(node)
+            return Tensor(y, bool(record), node)
+        return Tensor(y, True, Node(tick(), op, sources, attrs, op.keep(y, arrays), shape)) if record else Tensor(y)
 
     apply.op = op  # type: ignore[attr-defined]  # where defvjp finds it
     return apply
@@ -254,9 +255,25 @@ def _kept_as(op: Primitive, name: str) -> tuple[str, int]:
 _WEAK = frozenset({bool, int, float, type(None)})
 """Constants that take the dtype of the arrays they meet."""
 
+_FLOAT64 = as_dtype("float64")
+
+
+def _narrowed(op: Primitive, backend: Backend, y: Any, arrays: list[Any], attrs: dict[str, Any]) -> tuple[Any, Any]:
+    """A float64 result, computed again in the dtype it should have had if it only comes of integers being widened."""
+    dtypes = [array.dtype for array in arrays if hasattr(array, "dtype")]
+    floating = [dtype for dtype in dtypes if is_floating(dtype)]
+    wanted = max(floating, default=as_dtype(None), key=lambda dtype: dtype.itemsize)
+    if wanted == _FLOAT64 or not dtypes:
+        return y, arrays
+    arrays = [a.astype(wanted) if hasattr(a, "dtype") and a.dtype.kind in "iu" else a for a in arrays]
+    return op.forward(backend.xp, *arrays, **attrs).astype(wanted), arrays
+
 
 def _constants_as(args: tuple[Any, ...]) -> list[Any]:
-    """The arrays of a call in which tensors meet bare arrays, which are weak too: they never widen a tensor."""
+    """The arrays of a call in which tensors meet bare arrays, which are weak too: they never widen a tensor.
+
+    Bare arrays are copied, since whoever has made them may write into them before the tape needs them.
+    """
     tensors = [value for value in args if isinstance(value, Tensor)]
     like = next((value for value in tensors if is_floating(value.dtype)), tensors[0])
     arrays: list[Any] = []
@@ -268,7 +285,7 @@ def _constants_as(args: tuple[Any, ...]) -> list[Any]:
         elif type(value) in by_type and hasattr(value, "astype"):
             both = is_floating(value.dtype) and is_floating(like.dtype)
             value = value.astype(like.dtype) if both and value.dtype != like.dtype else value
-            arrays.append(value if value.shape or type(value) is type(like.data) else value.item())
+            arrays.append(value.copy() if value.shape or type(value) is type(like.data) else value.item())
         else:
             arrays.append(as_tensor(value, like).data)
     return arrays
@@ -296,7 +313,9 @@ def _explained(op: Primitive, arrays: list[Any], error: Exception) -> Exception:
             f"{op.name}: {where}. Move one of them: {other}.to({places[first]!r}), or {first}.to({places[other]!r})"
         )
     shapes = ", ".join(f"{name} {_described(array)}" for name, array in zip(names, arrays, strict=False))
-    return type(error)(f"{op.name}: {error} (with {shapes})" if shapes else f"{op.name}: {error}")
+    kind = next(kind for kind in (TypeError, IndexError, ValueError) if isinstance(error, kind))
+    message = str(error).removeprefix(f"{op.name}: ").removeprefix(f"{op.name}() ")
+    return kind(f"{op.name}: {message} (with {shapes})" if shapes else f"{op.name}: {message}")
 
 
 def _described(array: Any) -> str:

@@ -29,6 +29,11 @@ class RecurrentLayer(Module):
 
     batch_first = False
 
+    @property
+    def axes(self) -> str:
+        """The first axes of x and of the outputs, by name."""
+        return "B, T" if self.batch_first else "T, B"
+
     def init_state(self, batch_size: int) -> Any:
         """The state before the first step, for `batch_size` sequences."""
         raise NotImplementedError
@@ -97,7 +102,7 @@ class Recurrent(RecurrentLayer):
         return f"Recurrent({type(self.cell).__name__}): engine tape. Each step is recorded operation by operation."
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None, return_states: bool = False) -> Any:
-        x = check_input(self.cell, x, leading=2)
+        x = check_input(self.cell, x, axes=self.axes)
         time = 1 if self.batch_first else 0
         steps, batch = x.shape[time], x.shape[1 - time]
         expected = start_state(self, self, x, batch)
@@ -167,12 +172,15 @@ class Bidirectional(RecurrentLayer):
         return f"forward: {self.forward_layer.explain()}\nbackward: {self.backward_layer.explain()}"
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None, return_states: bool = False) -> Any:
-        x = check_input(self.forward_layer.cell, x, leading=2)
+        x = check_input(self.forward_layer.cell, x, axes=self.axes)
         ahead, back = _check_parts(state, 2, "Bidirectional", "(forward, backward)")
         ys_ahead, *rest_ahead = self.forward_layer(x, ahead, lengths, return_states)
         ys_back, *rest_back = self.backward_layer(x, back, lengths, return_states)
-        merge = self.merge if callable(self.merge) else _MERGES[self.merge]
-        return merge(ys_ahead, ys_back), *zip(rest_ahead, rest_back, strict=True)
+        if not callable(self.merge):
+            merged = _MERGES[self.merge](ys_ahead, ys_back)
+        else:
+            merged = _past_ends_zero(self.merge(ys_ahead, ys_back), lengths, int(self.batch_first))
+        return merged, *zip(rest_ahead, rest_back, strict=True)
 
 
 class Stack(RecurrentLayer):
@@ -343,8 +351,20 @@ def check_lengths(lengths: Any, steps: int, batch: int) -> list[int]:
 
 # --- small parts
 
+
+def _past_ends_zero(ys: Tensor, lengths: Any, time: int) -> Tensor:
+    """Merged outputs with zeros past each sequence's end, whatever the merge has put there."""
+    return ys if lengths is None else _Mask(lengths, ys.shape[time], ys.shape[1 - time], ys).clean(ys, time)
+
+
+def _concat_features(ahead: Tensor, back: Tensor) -> Tensor:
+    if ahead.ndim < 3:
+        raise ValueError(f"merge='concat' needs outputs with features, (B, ...) at each step; these are {ahead.shape}")
+    return concat([ahead, back], axis=-1)
+
+
 _MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "concat": lambda ahead, back: concat([ahead, back], axis=-1),
+    "concat": _concat_features,
     "sum": lambda ahead, back: ahead + back,
     "mean": lambda ahead, back: (ahead + back) * 0.5,
 }
@@ -373,6 +393,10 @@ def _check_parts(state: Any, count: int, layer: str, parts: str) -> Sequence[Any
 
 
 def _learnable(leaf: Tensor) -> Tensor:
+    if not leaf.ndim:
+        raise ValueError(
+            "learn_initial_state needs tensors with the batch first; the state of this cell has a 0-d one"
+        )
     return Parameter(leaf) if is_floating(leaf.dtype) else leaf
 
 

@@ -60,21 +60,22 @@ class Node:
 
 
 class _Recorder(threading.local):
-    """What this thread records. `active` is True (what needs a gradient), False (nothing) or a `Tape` (everything)."""
+    """What this thread records: what needs a gradient, if `grad`; and everything, on `tape` if there is one."""
 
-    active: Tape | bool = True
+    grad: bool = True
+    tape: Tape | None = None
 
 
 recorder = _Recorder()
 
 
 @contextmanager
-def _recording(active: Tape | bool) -> Iterator[None]:
-    before, recorder.active = recorder.active, active
+def _recording(grad: bool) -> Iterator[None]:
+    before, recorder.grad = recorder.grad, grad
     try:
         yield
     finally:
-        recorder.active = before
+        recorder.grad = before
 
 
 @contextmanager
@@ -94,14 +95,14 @@ def no_grad() -> Iterator[None]:
 @contextmanager
 def enable_grad() -> Iterator[None]:
     """Record again inside a `no_grad` block."""
-    with _recording(recorder.active or True):
+    with _recording(True):
         yield
 
 
 class Tape:
     """Keeps every operation recorded in a `with` block in order, to be printed, drawn or compiled.
 
-    Unlike ordinary recording it also notes operations that need no gradient.
+    Unlike ordinary recording it also notes operations that need no gradient, and those under `no_grad`.
 
     >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
     >>> with mg.Tape() as tape:
@@ -117,16 +118,15 @@ class Tape:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
-        self._entered: list[Any] = []
+        self._outer: list[Tape | None] = []
 
     def __enter__(self) -> Tape:
-        context = _recording(self)
-        context.__enter__()
-        self._entered.append(context)
+        self._outer.append(recorder.tape)
+        recorder.tape = self
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._entered.pop().__exit__(*exception)
+        recorder.tape = self._outer.pop()
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -170,14 +170,15 @@ class Tape:
 
 
 def _origin(value: Any) -> Any:
-    """What stands for an input in the drawing: its node, or None for a leaf or a constant."""
-    return value if isinstance(value, Node) else None
+    """The node that made an input; None for a leaf, or a constant from outside."""
+    return value if isinstance(value, Node) else getattr(value, "node", None)
 
 
 def _label(value: Any, names: dict[Any, str]) -> str:
     """How an input is called: by its node, by its parameter's name, or by its value."""
-    if isinstance(value, Node):
-        return names.get(value, f"{value.op}{_shape(value.shape)}")
+    node = _origin(value)
+    if node is not None:
+        return names.get(node, f"{node.op}{_shape(node.shape)}")
     if hasattr(value, "requires_grad"):
         kind = getattr(value, "name", "leaf") if value.requires_grad else "constant"
         return f"{kind}{_shape(value.shape)}"

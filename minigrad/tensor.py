@@ -119,6 +119,13 @@ class Tensor:
             )
         return self.data.astype(self.dtype if dtype is None else dtype, copy=copy is True)
 
+    def __format__(self, spec: str) -> str:
+        """The one element by a format such as `.3f`; without a format any tensor as `str` shows it."""
+        return format(self.item(), spec) if spec else str(self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError("tensors are not changed in place; select with mg.where, or build with mg.concat or mg.stack")
 

@@ -232,3 +232,46 @@ def test_gradients_from_elsewhere_are_not_added_to(stale: str) -> None:
         next(windows)
         found.append(gradients(model))
     same(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: mg.Recurrent(mg.GRUCell(2, 3), reverse=True), "must run forward in time; this one runs backward"),
+        (lambda: mg.Bidirectional(mg.GRUCell(2, 3)), "must run forward in time; backward_layer runs backward"),
+        (
+            lambda: mg.Stack(mg.Recurrent(mg.GRUCell(2, 3)), mg.Recurrent(mg.GRUCell(3, 3), reverse=True)),
+            r"must run forward in time; layers\.1 runs backward",
+        ),
+        (
+            lambda: mg.Sequential(mg.GRU(2, 3)),
+            r"model must carry a state: write a module with forward\(self, x, state\)",
+        ),
+    ],
+    ids=["reverse", "bidirectional", "stacked", "sequential"],
+)
+def test_models_without_a_past_to_carry_are_refused(model: Any, message: str) -> None:
+    error = TypeError if "carry" in message else ValueError
+    with pytest.raises(error, match=message):
+        mg.tbptt(model(), mg.ones((4, 2, 2)), mg.zeros((4, 2, 3)), mg.loss("mse"), k1=2)
+
+
+def test_a_model_must_give_an_output_for_each_step() -> None:
+    class Last(mg.Module):
+        def __init__(self) -> None:
+            self.layer = mg.GRU(2, 3)
+
+        def forward(self, x: mg.Tensor, state: Any = None) -> Any:
+            ys, state = self.layer(x, state)
+            return ys[-1:], state
+
+    windows = mg.tbptt(Last(), mg.ones((4, 2, 2)), mg.zeros((4, 2, 3)), lambda ys, _: ys.sum(), k1=2)
+    with pytest.raises(ValueError, match=r"an output for each of the 2 steps it is given, \(T, \.\.\.\); its outputs"):
+        next(windows)
+
+
+def test_weights_that_are_nan_and_stay_so_are_not_called_updated() -> None:
+    model = mg.RNN(2, 3)
+    model.cell.weight_hh.data = model.cell.weight_hh.data * float("nan")
+    windows = mg.tbptt(model, mg.ones((4, 2, 2)), mg.zeros((4, 2, 3)), mg.loss("mse"), k1=1, k2=2, stale="error")
+    assert [window.loss.item() == window.loss.item() for window in windows] == [False] * 4

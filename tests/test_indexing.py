@@ -168,3 +168,23 @@ def test_an_index_on_another_backend_says_what_to_move(backend: Any) -> None:
     other = "strict" if backend.name == "numpy" else "numpy"
     with pytest.raises(mg.DeviceMismatchError, match=rf"index\.to\('{backend.name}'\), or x\.to\('{other}'\)"):
         mg.ones(3)[mg.arange(2).to(other)]
+
+
+@pytest.mark.parametrize("index", [(slice(None), (0, 0)), ((0, 0, 1),), ((0, 0), (1, 1)), (range(2), [1, 1])])
+def test_sequences_in_an_index_name_elements_as_often_as_they_say(index: Any) -> None:
+    x = mg.tensor(np.arange(6.0).reshape(2, 3), requires_grad=True, dtype="float64")
+    y = x[index]
+    np.testing.assert_array_equal(y.numpy(), x.numpy()[index])
+    y.sum().backward()
+    expected = np.zeros((2, 3))
+    np.add.at(expected, index, 1.0)
+    np.testing.assert_array_equal(x.grad.numpy(), expected)
+
+
+def test_an_index_array_may_be_reused_before_backward() -> None:
+    x = mg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    index = mg.get_backend().asarray(np.array([0, 1]))
+    y = x[index].sum()
+    index[:] = 2
+    y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [1, 1, 0])

@@ -226,9 +226,9 @@ def test_to_changes_the_dtype_of_what_is_floating() -> None:
     assert [id(p) for p in block.to(dtype="float32").parameters()] == [id(p) for p in parameters]
 
 
-@pytest.mark.parametrize("dtype", ["int64", "bool"])
+@pytest.mark.parametrize("dtype", ["int64", "bool", "float16"])
 def test_parameters_stay_floating(dtype: str) -> None:
-    with pytest.raises(ValueError, match=rf"dtype must be a floating-point type for parameters; got '{dtype}'"):
+    with pytest.raises(ValueError, match=rf"the dtype of parameters is 'float32' or 'float64', not '{dtype}'"):
         Block().to(dtype=dtype)
     with pytest.raises(ValueError, match=r"unknown backend 'float64'; there are: 'numpy'"):
         Block().to("float64")
@@ -315,3 +315,46 @@ def test_a_copy_computes_the_same_and_is_apart(duplicate: Any) -> None:
     other(x)[0].sum().backward()
     assert all(p.grad is not None for p in other.parameters())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_parameter_is_not_replaced_by_a_plain_tensor_unnoticed() -> None:
+    layer = mg.Linear(2, 2)
+    with pytest.raises(TypeError, match=r"Linear\.weight is a parameter.*assign weight\.data, or a new mg\.Parameter"):
+        layer.weight = layer.weight - 0.1  # type: ignore[assignment]
+    assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
+    layer.weight = mg.Parameter([[1.0, 2.0], [3.0, 4.0]])
+    layer.bias = None
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+
+
+def test_two_parameters_of_one_name_are_told() -> None:
+    block = mg.Module()
+    block.parts = {"a.b": mg.Parameter([1.0]), "a": {"b": mg.Parameter([2.0])}}
+    with pytest.raises(ValueError, match=r"two parameters of Module are called 'parts\.a\.b'; rename a key"):
+        block.state_dict()
+
+
+def test_containers_may_refer_to_themselves() -> None:
+    block = mg.Module()
+    block.parts = [mg.Parameter([1.0])]
+    block.parts.append(block.parts)
+    assert [name for name, _ in block.named_parameters()] == ["parts.0"]
+
+
+def test_values_that_are_no_numbers_are_listed_with_the_rest() -> None:
+    layer = mg.Linear(2, 1)
+    before = layer.state_dict()
+    with pytest.raises(mg.StateDictError, match=r"(?s)not numbers: weight: .*missing: bias"):
+        layer.load_state_dict({"weight": None})
+    assert all((layer.state_dict()[name] == value).all() for name, value in before.items())
+
+
+def test_a_clone_keeps_the_mode_and_refuses_iterators() -> None:
+    class Several(mg.Module):
+        def __init__(self, modules: object) -> None:
+            self.parts = list(modules)  # type: ignore[call-overload]
+
+    assert mg.Dropout(0.5).eval().clone().training is False
+    assert len(Several([mg.Linear(1, 1)]).clone().parts) == 1
+    with pytest.raises(TypeError, match=r"made with an iterator.*cannot be cloned.*pass a list"):
+        Several(mg.Linear(1, 1) for _ in range(2)).clone()

@@ -40,8 +40,8 @@ def both_ways(function: Any, x: mg.Tensor, cotangent: Any = None) -> tuple[Any, 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_activations_at_the_extremes(name: str, values: list[float], slopes: list[float], dtype: str) -> None:
     value, slope = both_ways(getattr(mg, name), leaf(EXTREMES, dtype))
-    np.testing.assert_allclose(value, values, rtol=1e-6)
-    np.testing.assert_allclose(slope, slopes, rtol=1e-6)
+    np.testing.assert_allclose(value, values, rtol=1e-6, atol=1e-37)
+    np.testing.assert_allclose(slope, slopes, rtol=1e-6, atol=1e-37)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,16 @@ def test_small_numbers_keep_their_digits() -> None:
     x = leaf([1e-12], "float64")
     assert mg.expm1(x).item() == pytest.approx(1e-12 + 5e-25, rel=1e-15)
     assert mg.log1p(x).item() == pytest.approx(1e-12 - 5e-25, rel=1e-15)
-    assert mg.sigmoid(leaf([-15.0])).item() == pytest.approx(3.059e-07, rel=0.2)  # within rounding of 1, as said
+
+
+@pytest.mark.parametrize(("dtype", "rel"), [("float32", 1e-6), ("float64", 1e-14)])
+def test_sigmoid_keeps_its_digits_far_into_both_tails(dtype: str, rel: float) -> None:
+    for x in (-80.0, -30.0, -15.0, -1.0, 0.0, 1.0, 15.0):
+        expected = math.exp(x) / (1 + math.exp(x))
+        value, slope = both_ways(mg.sigmoid, leaf([x], dtype))
+        assert value[0] == pytest.approx(expected, rel=rel)
+        if x < 2:  # above, 1 - y has few digits left
+            assert slope[0] == pytest.approx(expected / (1 + math.exp(x)), rel=10 * rel)
 
 
 def test_division_by_large_numbers_has_a_finite_gradient() -> None:

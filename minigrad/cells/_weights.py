@@ -24,7 +24,7 @@ class GatedCell(Cell):
 
     Attributes:
         weight_ih: (gates * H, I); weight_hh: (gates * H, H); bias_ih, bias_hh: (gates * H,) or None.
-            All drawn from U(-k, k) with k = 1 / sqrt(H), as PyTorch does.
+            All drawn from U(-k, k) with k = 1 / sqrt(H), as PyTorch does, unless options say otherwise.
     """
 
     gates: int

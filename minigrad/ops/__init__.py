@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from minigrad.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, softplus, tanh
@@ -136,7 +137,7 @@ def _swapped(function: Any) -> Any:
 
 def _reshape(self: Tensor, *shape: Any) -> Tensor:
     """The same values in another shape, given as a tuple or as separate sizes."""
-    return reshape(self, tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+    return reshape(self, tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], Integral) else shape)
 
 
 def _transposed(self: Tensor) -> Tensor:

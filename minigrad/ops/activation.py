@@ -22,11 +22,11 @@ defvjp(tanh, lambda g, y: g * (1 - y * y))
 
 @primitive
 def sigmoid(xp: Any, x: Array, /) -> Array:
-    """1 / (1 + exp(-x)), computed as (1 + tanh(x/2)) / 2: no overflow, and within rounding of 1 everywhere."""
-    y = xp.tanh(x * 0.5)
-    y *= 0.5
-    y += 0.5
-    return y
+    """1 / (1 + exp(-x)), with -x limited so that nothing over- or underflows: accurate far into both tails."""
+    x = xp.asarray(x)
+    y = xp.exp(xp.minimum(-x, 708.0 if x.dtype.itemsize == 8 else 87.0))
+    y += 1
+    return 1 / y
 
 
 defvjp(sigmoid, lambda g, y: g * (y * (1 - y)))

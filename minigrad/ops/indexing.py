@@ -15,6 +15,9 @@ from minigrad.tensor import Tensor
 
 # --- x[index]
 
+_PLAIN = frozenset({int, slice, type(None), type(...), bool})
+"""Parts of an index that are no arrays."""
+
 
 @primitive
 def _getitem(xp: Any, x: Array, /, index: Any) -> Array:
@@ -29,10 +32,11 @@ def _getitem_transpose(xp: Any, g: Array, /, index: Any, shape: tuple[int, ...])
 
 
 def _add_at(buffer: Array, g: Array, x_shape: tuple[int, ...], index: Any) -> None:
-    if all(not hasattr(part, "shape") for part in (index if isinstance(index, tuple) else (index,))):
+    parts = index if isinstance(index, tuple) else (index,)
+    if all(type(part) in _PLAIN for part in parts):
         buffer[index] += g  # slices and integers name each element once
     else:
-        backend_of(buffer).add_at(buffer, index if isinstance(index, tuple) else (index,), g)
+        backend_of(buffer).add_at(buffer, parts, g)
 
 
 defvjp(
@@ -54,14 +58,11 @@ def getitem(x: Any, index: Any) -> Tensor:
     return _getitem(x, index)
 
 
-_PLAIN = frozenset({int, slice, type(None), type(...), bool})
-
-
 def _index_part(part: Any, like: Backend) -> Any:
-    """A tensor, array or list as what the array library takes; a 0-d one as a number."""
-    if isinstance(part, list):
-        return like.asarray(part, None if part else "int64")
-    part = part.data if isinstance(part, Tensor) else part
+    """A tensor, array or sequence as what the array library takes, copied; a 0-d one as a number."""
+    if isinstance(part, list | tuple | range):
+        return like.asarray(list(part), None if part else "int64")
+    part = part.data if isinstance(part, Tensor) else part.copy() if hasattr(part, "copy") else part
     if getattr(part, "shape", None) == ():
         return part.item()
     if type(part) in by_type and by_type[type(part)] is not like:

@@ -11,7 +11,7 @@ from minigrad.tensor import Tensor
 
 @primitive
 def normal(
-    xp: Any, /, *, shape: tuple[int, ...] | int = (), mean: float = 0.0, std: float = 1.0, dtype: Any = None
+    xp: Any, /, shape: tuple[int, ...] | int = (), mean: float = 0.0, std: float = 1.0, dtype: Any = None
 ) -> Array:
     """Draws from the normal distribution, on the current backend."""
     return get_backend().asarray(generator().normal(mean, std, shape).astype(as_dtype(dtype)))
@@ -19,7 +19,7 @@ def normal(
 
 @primitive
 def uniform(
-    xp: Any, /, *, shape: tuple[int, ...] | int = (), low: float = 0.0, high: float = 1.0, dtype: Any = None
+    xp: Any, /, shape: tuple[int, ...] | int = (), low: float = 0.0, high: float = 1.0, dtype: Any = None
 ) -> Array:
     """Draws from the uniform distribution on [low, high), on the current backend."""
     return get_backend().asarray(generator().uniform(low, high, shape).astype(as_dtype(dtype)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 from minigrad.backend import Array
@@ -168,10 +169,11 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
         raise ValueError(f"split: axis {axis} is out of range for shape {x.shape}")
     axis %= len(x.shape)
     size = x.shape[axis]
-    if isinstance(sections, int):
-        if sections < 1 or size % sections:
-            raise ValueError(f"split: cannot cut axis {axis} of size {size} into {sections} equal parts")
-        sections = [part * (size // sections) for part in range(1, sections)]
+    if not isinstance(sections, Integral):
+        cuts = [0, *sections, size]  # type: ignore[misc]  # mypy takes no int for Integral
+    elif sections < 1 or size % sections:
+        raise ValueError(f"split: cannot cut axis {axis} of size {size} into {sections} equal parts")
+    else:
+        cuts = [part * (size // int(sections)) for part in range(int(sections) + 1)]
     before = (slice(None),) * axis
-    cuts = [0, *sections, size]
     return [x[(*before, slice(start, stop))] for start, stop in pairwise(cuts)]
