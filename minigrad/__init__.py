@@ -116,15 +116,20 @@ from minigrad.tape import Tape, enable_grad, no_grad
 from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
 if TYPE_CHECKING:
+    from minigrad.checkpoint import load_checkpoint, save_checkpoint
     from minigrad.registry import cell, loss, optimizer, plugins, wrapper
 
 
 def __getattr__(name: str) -> Any:
-    """The registry, loaded when it is first used: reading the installed packages' metadata takes time."""
+    """The registry and checkpoints, loaded when they are first used: what they import takes time."""
     if name in ("cell", "loss", "optimizer", "plugins", "wrapper"):
         from minigrad import registry
 
         return getattr(registry, name)
+    if name in ("load_checkpoint", "save_checkpoint"):
+        from minigrad import checkpoint
+
+        return getattr(checkpoint, name)
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 
@@ -206,6 +211,7 @@ __all__ = [
     "less",
     "less_equal",
     "linear",
+    "load_checkpoint",
     "log",
     "log1p",
     "log_softmax",
@@ -240,6 +246,7 @@ __all__ = [
     "register_backend",
     "relu",
     "reshape",
+    "save_checkpoint",
     "seed",
     "set_backend",
     "set_default_dtype",

@@ -173,7 +173,10 @@ def get_backend() -> Backend:
     if _local.backend is not None:
         return _local.backend
     if _default_backend is None:
-        set_backend(os.environ.get("MINIGRAD_BACKEND") or "numpy")
+        try:
+            set_backend(os.environ.get("MINIGRAD_BACKEND") or "numpy")
+        except ValueError as error:
+            raise ValueError(f"the environment variable MINIGRAD_BACKEND: {error}") from error
         assert _default_backend is not None
     return _default_backend
 

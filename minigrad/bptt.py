@@ -19,10 +19,11 @@ from minigrad.autograd import accumulate_grads, pull_back
 from minigrad.contract import Cell, check_state, start_state
 from minigrad.errors import StaleParameterError
 from minigrad.layers import Sequential
+from minigrad.lengths import check_lengths
 from minigrad.module import Module
 from minigrad.nest import describe, leaves, map_nest
 from minigrad.ops import concat, where
-from minigrad.recurrent import Recurrent, check_lengths
+from minigrad.recurrent import Recurrent
 from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
 __all__ = ["Window", "tbptt"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,10 @@ def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any]) -
         contents: a nest of dicts and lists with host arrays and what JSON has: state dicts of modules and optimizers,
             settings, random states. An array is stored under its dotted place in the nest, such as `model.weight`.
 
+    Raises:
+        TypeError: something is neither an array nor of JSON's types; the message says where. Nothing is written.
+        ValueError: two arrays have the same dotted place.
+
     >>> import tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
     >>> save_checkpoint(path, {"model": mg.Linear(2, 1).state_dict(), "epoch": 3})
@@ -44,15 +47,15 @@ def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any]) -
     arrays: dict[str, Any] = {}
     outline = _without_arrays(contents, "", arrays)
     data = save(arrays, metadata={_ENTRY: json.dumps(outline)})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    temporary = path.with_name(path.name + ".part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -81,12 +84,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _without_arrays(value: Any, place: str, arrays: dict[str, Any]) -> Any:
     """The nest with each array moved to `arrays` and a reference in its place."""
     if isinstance(value, Mapping):
-        return {str(key): _without_arrays(part, f"{place}.{key}".lstrip("."), arrays) for key, part in value.items()}
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"the keys of a checkpoint are strings; {place or 'the top'} has the key {key!r}")
+        return {key: _without_arrays(part, f"{place}.{key}".lstrip("."), arrays) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_without_arrays(part, f"{place}.{index}", arrays) for index, part in enumerate(value)]
     if hasattr(value, "dtype"):
+        if place in arrays:
+            raise ValueError(f"two arrays have the place {place!r} in the checkpoint; rename a key")
         arrays[place] = host_array(value).copy(order="C")
         return {_ARRAY: place}
+    if value is not None and not isinstance(value, str | int | float | bool):
+        raise TypeError(f"a checkpoint holds arrays and what JSON has; {place} is a {type(value).__name__}")
     return value
 
 

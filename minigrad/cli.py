@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from math import log
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from threadpoolctl import threadpool_limits
 
 import minigrad as mg
@@ -24,13 +29,13 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-console = Console()
+console = Console(markup=False, highlight=False, soft_wrap=True)
 
 
-def fail(message: str) -> NoReturn:
+def fail(message: str, status: int = 1) -> NoReturn:
     """End the program with a message instead of a traceback."""
-    Console(stderr=True).print(f"[bold red]Error:[/] {message}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble(("Error: ", "bold red"), message))
+    raise typer.Exit(status)
 
 
 def _version(wanted: bool) -> None:
@@ -48,17 +53,34 @@ def main(
     ] = False,
 ) -> None:
     """Recurrent networks on a small tape-based autograd."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a sample may hold what the terminal cannot show
+
+
+DEFAULTS = character_model.Settings()
 
 
 @app.command()
 def demo(
     text: Annotated[Path | None, typer.Option(help="A UTF-8 text of your own; by default Python's manual.")] = None,
-    cell: Annotated[str, typer.Option(help="Any registered cell; see `minigrad plugins`.")] = "lstm",
+    cell: Annotated[
+        str | None, typer.Option(help=f"Any registered cell (default {DEFAULTS.cell}); see `minigrad plugins`.")
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="numpy or cupy; by default MINIGRAD_BACKEND, or numpy.")] = None,
-    seed: Annotated[int, typer.Option(help="Two runs with one seed are the same.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help=f"Two runs with one seed are the same (default {DEFAULTS.seed}).")
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="How often to read the text in all.")] = 3,
-    hidden_size: Annotated[int, typer.Option(min=1, help="Size of each layer.")] = 192,
-    num_layers: Annotated[int, typer.Option(min=1, help="How many layers.")] = 2,
+    hidden_size: Annotated[
+        int | None, typer.Option(min=1, help=f"Size of each layer (default {DEFAULTS.hidden_size}).")
+    ] = None,
+    num_layers: Annotated[
+        int | None, typer.Option(min=1, help=f"How many layers (default {DEFAULTS.num_layers}).")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0.0, help=f"Of Adam (default {DEFAULTS.learning_rate}).")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the samples and the curve.")] = Path(
         "runs/demo"
     ),
@@ -75,20 +97,59 @@ def demo(
 
     `minigrad demo --resume --epochs 6`: go on where the last run ended
     """
+    options = {
+        "cell": cell,
+        "seed": seed,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "learning_rate": learning_rate,
+    }
     checkpoint = out / "model.safetensors"
     try:
         if backend is not None:
             mg.set_backend(backend)
         mg.get_backend()
         words = character_model.read_text(text)
-        if resume:
-            training = character_model.Training.resume(checkpoint, words)
-        else:
-            settings = character_model.Settings(cell=cell, hidden_size=hidden_size, num_layers=num_layers, seed=seed)
-            training = character_model.Training(words, settings)
-        out.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError, mg.MinigradError) as error:
+        training = _prepared(words, {name: value for name, value in options.items() if value is not None}, out, resume)
+        training.save(checkpoint)
+    except (ValueError, TypeError, OSError, mg.MinigradError) as error:
         fail(str(error))
+    _describe(training, words, resume, epochs)
+    try:
+        with threadpool_limits(1, user_api="blas"):  # products this small are faster on one thread
+            _train(training, epochs, checkpoint)
+        _write_samples(training, words, length, out / "samples.txt")
+        _draw(training, out / "curve.png")
+    except FloatingPointError as error:
+        fail(f"{error}. The last good checkpoint is {checkpoint}; go on from it with --resume")
+    except OSError as error:
+        fail(f"cannot write into {out}: {error}")
+    console.print(f"checkpoint: {checkpoint}")
+
+
+def _prepared(words: str, options: dict[str, Any], out: Path, resume: bool) -> character_model.Training:
+    """A new run, or the one in `out`; a checkpoint that a new run would replace is kept under another name."""
+    checkpoint = out / "model.safetensors"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; --out takes a folder")
+    if resume:
+        training = character_model.Training.resume(checkpoint, words)
+        for name, value in options.items():
+            if value != getattr(training.settings, name):
+                raise ValueError(
+                    f"--{name.replace('_', '-')} {value} is not what {checkpoint} was trained with, "
+                    f"{getattr(training.settings, name)}: leave it out, or start anew without --resume"
+                )
+        return training
+    training = character_model.Training(words, replace(DEFAULTS, **options))
+    out.mkdir(parents=True, exist_ok=True)
+    if checkpoint.exists():
+        kept = checkpoint.replace(out / "previous.safetensors")
+        console.print(f"the checkpoint of an earlier run is kept as {kept}")
+    return training
+
+
+def _describe(training: character_model.Training, words: str, resume: bool, epochs: int) -> None:
     settings, progress = training.settings, training.progress
     steps, batch = training.train_data[0].shape
     weights = sum(parameter.size for parameter in training.model.parameters())
@@ -101,20 +162,10 @@ def demo(
         console.print(f"going on after {progress.epoch} epochs and {progress.position} of {steps} steps")
     if progress.epoch >= epochs:
         console.print(f"all {epochs} epochs are done; --epochs {progress.epoch + 1} or more trains on")
-    try:
-        with threadpool_limits(1, user_api="blas"):  # products this small are faster on one thread
-            _train(training, epochs, checkpoint)
-    except FloatingPointError as error:
-        fail(f"{error}. {_kept(checkpoint)}")
-    except KeyboardInterrupt:
-        fail(f"stopped. {_kept(checkpoint)}")
-    _show_samples(training, length, out / "samples.txt")
-    _draw(training, out / "curve.png")
-    console.print(f"checkpoint: {checkpoint}")
 
 
 SAVE_EVERY = 30.0
-"""Seconds of training between two checkpoints; one more is written after each epoch."""
+"""Seconds of training between two checkpoints; one more is written after each epoch, and on Ctrl-C."""
 
 
 def _train(training: character_model.Training, epochs: int, checkpoint: Path) -> None:
@@ -127,7 +178,7 @@ def _train(training: character_model.Training, epochs: int, checkpoint: Path) ->
         TextColumn("{task.fields[speed]:,.0f} chars/s"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=console, transient=True) as bars, _interrupts() as interrupted:
         progress = training.progress
         while progress.epoch < epochs:
             name, first = f"{progress.epoch + 1}/{epochs}", progress.position
@@ -139,6 +190,9 @@ def _train(training: character_model.Training, epochs: int, checkpoint: Path) ->
                 now = time.perf_counter()
                 speed = (progress.position - first) * batch / (now - begun)
                 bars.update(bar, advance=done, loss=average, bits=average / log(2), speed=speed)
+                if interrupted():
+                    training.save(checkpoint)
+                    fail(f"stopped; {checkpoint} holds all that was done, go on from it with --resume", status=130)
                 if now - saved > SAVE_EVERY:
                     training.save(checkpoint)
                     saved = now
@@ -146,28 +200,38 @@ def _train(training: character_model.Training, epochs: int, checkpoint: Path) ->
             bars.remove_task(bar)
             elapsed = time.perf_counter() - begun
             bars.console.print(
-                f"epoch {name}: training {progress.curve[-1][1]:.3f}, held out [bold]{progress.held_out[-1]:.3f}[/] "
-                f"bits/char, {(steps - first) * batch / elapsed:,.0f} chars/s",
-                highlight=False,
+                f"epoch {name}: training {progress.training[-1]:.3f}, held out {progress.held_out[-1]:.3f} bits/char, "
+                f"{(steps - first) * batch / elapsed:,.0f} chars/s"
             )
 
 
-def _kept(checkpoint: Path) -> str:
-    if not checkpoint.is_file():
-        return "Nothing has been saved yet"
-    return f"The last good checkpoint is {checkpoint}; go on from it with --resume"
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C has been pressed, to be asked between two windows; pressed twice it ends the program at once."""
+    pressed: list[bool] = []
+
+    def note(*_: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _show_samples(training: character_model.Training, length: int, path: Path) -> None:
+def _write_samples(training: character_model.Training, words: str, length: int, path: Path) -> None:
+    prompt = "The " if set("The ") <= set(training.characters) else words[:4]
     temperatures = [0.5, 0.8, 1.0]
-    samples = character_model.sample(training, temperatures, length, prefix="\nThe ")
-    parts = []
-    for temperature, text in zip(temperatures, samples, strict=True):
-        parts.append(f"--- temperature {temperature}\nThe {text}\n")
-        console.rule(f"temperature {temperature}", align="left")
-        console.print(f"The {text}", markup=False, highlight=False, soft_wrap=True)
-    console.rule()
+    samples = [prompt + text for text in character_model.sample(training, temperatures, length, prompt)]
+    parts = [f"--- temperature {t}\n{text}\n" for t, text in zip(temperatures, samples, strict=True)]
     path.write_text("\n".join(parts), encoding="utf-8")
+    for temperature, text in zip(temperatures, samples, strict=True):
+        console.rule(f"temperature {temperature}", align="left")
+        console.print(text)
+    console.rule()
     console.print(f"samples: {path}")
 
 
@@ -177,7 +241,7 @@ def _draw(training: character_model.Training, path: Path) -> None:
         character_model.plot_curve(training.progress, steps, batch, path)
         console.print(f"curve: {path}")
     except ImportError:
-        console.print("curve: not drawn, matplotlib is not installed (pip install 'minigrad\\[plot]')")
+        console.print("curve: not drawn, matplotlib is not installed (pip install 'minigrad[plot]')")
 
 
 @app.command()
@@ -196,11 +260,13 @@ def plugins(
     if as_json:
         typer.echo(json.dumps([asdict(info) for info in found], indent=2))
         return
-    table = Table("kind", "name", "distribution", "version", "status")
+    table = Table()
+    for column in ("kind", "name", "distribution", "version", "status"):
+        table.add_column(column, overflow="fold")
     for info in found:
-        style = None if info.status == "ok" else "red"
-        table.add_row(info.kind, info.name, info.distribution, info.version, info.status, style=style)
-    console.print(table)
+        style = "" if info.status == "ok" else "red"
+        table.add_row(*(Text(value, style) for value in asdict(info).values()))
+    console.print(table, soft_wrap=False)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ class Cell(Module):
     Subclass it, assign parameters, and write two methods; any layer, truncation, masking and backend then works.
     State is a tensor or any nest of tuples, lists and dicts of tensors, each with the batch as its first axis. It keeps
     its build, shapes and dtypes from step to step. A cell that sets `input_size` to an integer takes x of shape
-    (B, input_size), and is told when it gets another; its integer inputs, and cells without it, are not checked.
+    (B, input_size), and is told when it gets another; its integer inputs, and cells without it, are not checked. One
+    whose outputs have another size than its `hidden_size` says so in `output_size`.
 
     >>> class Decay(mg.Cell):
     ...     def __init__(self, size):

@@ -12,6 +12,7 @@ import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ class CharacterModel(mg.Module):
     ) -> None:
         self.embedding = mg.Embedding(characters, embedding_dim)
         self.layers = mg.recurrent(cell, embedding_dim, hidden_size, num_layers)
-        self.output = mg.Linear(hidden_size, characters)
+        with mg.no_grad():  # a cell's outputs may have another size than its state
+            ys, _ = self.layers(mg.zeros((1, 1, embedding_dim)))
+        self.output = mg.Linear(ys.shape[-1], characters)
 
     def forward(self, x: Any, state: Any = None) -> tuple[mg.Tensor, Any]:
         """From characters (T, B) to scores (T, B, characters), and the state."""
@@ -77,14 +80,16 @@ def read_text(path: Path | None) -> str:
             raise ValueError("this Python has no pydoc_data.topics; give a text of your own with --text FILE")
         topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
         return "\n".join(topics.values())
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"there is no file {path}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; --text takes a file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}. "
-            "Convert it, such as with: iconv -f LATIN1 -t UTF-8"
+            "Convert it, such as with iconv -f ITS_ENCODING -t UTF-8"
         ) from error
     if len(text) < LEAST:
         raise ValueError(f"{path} holds {len(text)} characters; training needs at least {LEAST}")
@@ -98,13 +103,19 @@ class Progress:
     Attributes:
         epoch: epochs finished.
         position: steps done in the epoch under way.
+        total: sum over these steps of the loss in nats per character.
+        recent: losses of the windows since the last point of the curve.
         curve: points (characters read, training bits per character), one per stretch of windows.
+        training: mean training bits per character of each epoch.
         held_out: bits per character on held-out text after each epoch.
     """
 
     epoch: int = 0
     position: int = 0
-    curve: list[tuple[int, float]] = field(default_factory=list)
+    total: float = 0.0
+    recent: list[float] = field(default_factory=list)
+    curve: list[list[float]] = field(default_factory=list)
+    training: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)
 
 
@@ -117,11 +128,12 @@ class Training:
     """
 
     STRETCH = 20
-    """Windows averaged for one point of the curve; the curve starts a new stretch with each epoch."""
+    """Windows averaged for one point of the curve."""
 
     def __init__(self, text: str, settings: Settings) -> None:
         mg.seed(settings.seed)
         self.settings = settings
+        self.fingerprint = sha256(text.encode()).hexdigest()
         self.characters = sorted(set(text))
         codes = {character: code for code, character in enumerate(self.characters)}
         data = [codes[character] for character in text]
@@ -144,7 +156,6 @@ class Training:
         xs, ys = self.train_data
         progress, start = self.progress, self.progress.position
         batch = xs.shape[1]
-        recent: list[float] = []
         windows = mg.tbptt(self.model, xs[start:], ys[start:], self.loss, self.state, k1=self.settings.window)
         for window in windows:
             mg.clip_grad_norm(self.model.parameters(), self.settings.max_norm)
@@ -152,19 +163,21 @@ class Training:
             if not math.isfinite(value):
                 raise FloatingPointError(
                     f"the loss is {value} in epoch {progress.epoch + 1}, step {progress.position}; "
-                    "a smaller learning rate may help"
+                    "a smaller --learning-rate may help"
                 )
             self.optimizer.step()
             self.state = window.state
             progress.position += window.steps
-            recent.append(value)
-            if len(recent) == self.STRETCH or progress.position == self.steps:
+            progress.total += value * window.steps
+            progress.recent.append(value)
+            if len(progress.recent) == self.STRETCH:
                 read = (progress.epoch * self.steps + progress.position) * batch
-                progress.curve.append((read, sum(recent) / len(recent) / math.log(2)))
-                recent.clear()
+                progress.curve.append([read, sum(progress.recent) / self.STRETCH / math.log(2)])
+                progress.recent = []
             yield window.steps, value
+        progress.training.append(progress.total / self.steps / math.log(2))
         progress.held_out.append(self.evaluate())
-        progress.epoch, progress.position, self.state = progress.epoch + 1, 0, None
+        progress.epoch, progress.position, progress.total, self.state = progress.epoch + 1, 0, 0.0, None
 
     def evaluate(self) -> float:
         """Bits per character on the held-out text."""
@@ -186,6 +199,7 @@ class Training:
             "program": PROGRAM,
             "settings": asdict(self.settings),
             "characters": self.characters,
+            "text": self.fingerprint,
             "progress": asdict(self.progress),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -205,17 +219,22 @@ class Training:
         contents = load_checkpoint(path)
         if contents.get("program") != PROGRAM:
             raise mg.CheckpointError(f"{path} is a checkpoint of another program than {PROGRAM!r}")
-        training = cls(text, Settings(**contents["settings"]))
-        if training.characters != contents["characters"]:
-            raise ValueError(f"the text is not the one that {path} was trained on: its characters differ")
-        training.model.load_state_dict(contents["model"])
-        training.optimizer.load_state_dict(contents["optimizer"])
-        training.progress = Progress(**contents["progress"])
-        if contents["state"]:
-            carried = iter(contents["state"])
+        try:
+            settings, progress = Settings(**contents["settings"]), Progress(**contents["progress"])
+            fingerprint, carried = contents["text"], iter(contents["state"])
+            model, optimizer, state = contents["model"], contents["optimizer"], contents["random_state"]
+        except (KeyError, TypeError) as error:
+            raise mg.CheckpointError(f"{path} was written by another version of {PROGRAM!r}: {error}") from error
+        training = cls(text, settings)
+        if training.fingerprint != fingerprint:
+            raise ValueError(f"the text is not the one that {path} was trained on; give the same --text")
+        training.model.load_state_dict(model)
+        training.optimizer.load_state_dict(optimizer)
+        training.progress = progress
+        if progress.position:
             start = training.model.layers.init_state(training.train_data[0].shape[1])
             training.state = map_nest(lambda leaf: mg.tensor(next(carried)), start)
-        set_random_state(contents["random_state"])
+        set_random_state(state)
         return training
 
 
@@ -231,13 +250,13 @@ def _streams(data: list[int], batch_size: int, window: int) -> tuple[mg.Tensor, 
     return xs.reshape(batch, steps).T, ys.reshape(batch, steps).T
 
 
-def sample(training: Training, temperatures: list[float], length: int, prefix: str = "\n") -> list[str]:
-    """Text drawn from the model, one character after the other, for each temperature.
+def sample(training: Training, temperatures: list[float], length: int, prompt: str = "\n") -> list[str]:
+    """Text drawn from the model after a prompt, one character after the other, for each temperature.
 
     The next character is drawn from softmax(scores / temperature): below 1 likelier ones gain, above 1 they lose.
     """
     model, characters = training.model, training.characters
-    codes = [characters.index(character) for character in prefix if character in characters] or [0]
+    codes = [characters.index(character) for character in prompt if character in characters] or [0]
     texts: list[list[str]] = [[] for _ in temperatures]
     scale = mg.tensor([[1 / temperature] for temperature in temperatures])
     x, state = mg.tensor([[code] * len(temperatures) for code in codes]), None

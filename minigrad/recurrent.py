@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from minigrad.backend import Array, is_floating
+from minigrad.backend import is_floating
 from minigrad.contract import Cell, check_input, check_state, checked_step, start_state
 from minigrad.creation import zeros, zeros_like
 from minigrad.layers import check_probability, check_size
+from minigrad.lengths import Mask
 from minigrad.module import Module
 from minigrad.nest import describe, map_nest
-from minigrad.ops import broadcast_to, concat, dropout, stack, where
+from minigrad.ops import broadcast_to, concat, dropout, stack
 from minigrad.tape import no_grad
-from minigrad.tensor import Parameter, Tensor, as_tensor
+from minigrad.tensor import Parameter, Tensor
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "RecurrentLayer", "Stack", "recurrent"]
 
@@ -107,7 +108,7 @@ class Recurrent(RecurrentLayer):
         steps, batch = x.shape[time], x.shape[1 - time]
         expected = start_state(self, self, x, batch)
         state = expected if state is None else check_state(state, expected)
-        mask = _Mask(lengths, steps, batch, x)
+        mask = Mask(lengths, steps, batch, x)
         x = mask.clean(x, time)
         ys: list[Any] = [None] * steps
         states: list[Any] = [None] * steps
@@ -291,70 +292,12 @@ def GRU(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) 
     return recurrent("gru", input_size, hidden_size, num_layers, **options)
 
 
-# --- masks
-
-
-class _Mask:
-    """Which steps of which sequence count. Where none does one is run anyway, for gradients of 0."""
-
-    def __init__(self, lengths: Any, steps: int, batch: int, x: Tensor) -> None:
-        self.counts = None if lengths is None else check_lengths(lengths, steps, batch)
-        self.longest = steps if self.counts is None else min(steps, max([1, *self.counts]))
-        self.shortest = steps if self.counts is None else min(self.counts, default=0)
-        self.flags: Array = None
-        if self.shortest < steps:
-            xp = x.backend.xp
-            self.flags = xp.arange(steps)[:, None] < x.backend.asarray(self.counts)[None, :]
-
-    def clean(self, x: Tensor, time: int) -> Tensor:
-        """x with zeros past each end, so that not even a NaN there comes through."""
-        if self.flags is None:
-            return x
-        flags = self.flags.T if time else self.flags
-        return where(_like(flags, x), x, 0)
-
-    def output(self, t: int, y: Tensor) -> Tensor:
-        return y if t < self.shortest else where(_like(self.flags[t], y), y, 0)
-
-    def state(self, t: int, new: Any, old: Any) -> Any:
-        if t < self.shortest:
-            return new
-        return map_nest(partial(self._leaf, self.flags[t]), new, old)
-
-    @staticmethod
-    def _leaf(flags: Array, new: Any, old: Any) -> Any:
-        if new is old:
-            return new
-        if new.shape[:1] != flags.shape:
-            raise ValueError(f"with lengths, tensors of the state have the batch first; this one has shape {new.shape}")
-        return where(_like(flags, new), new, old)
-
-
-def _like(flags: Array, x: Tensor) -> Array:
-    """Flags for the first axes of x, with axes of size 1 for the others."""
-    return flags.reshape(flags.shape + (1,) * (x.ndim - flags.ndim))
-
-
-def check_lengths(lengths: Any, steps: int, batch: int) -> list[int]:
-    """Lengths as a list of integers, or an error that says what is wrong with them."""
-    counts = as_tensor(lengths).numpy()
-    if counts.ndim != 1 or len(counts) != batch:
-        raise ValueError(f"lengths must have {batch} entries, one per sequence of x; its shape is {counts.shape}")
-    if batch and counts.dtype.kind not in "iu":
-        raise TypeError(f"lengths must be integers; these are {counts.dtype}")
-    values: list[int] = counts.tolist()
-    for position, value in enumerate(values):
-        if not 0 <= value <= steps:
-            raise ValueError(f"lengths[{position}] is {value}; it must be in 0..{steps}, the steps of x")
-    return values
-
-
 # --- small parts
 
 
 def _past_ends_zero(ys: Tensor, lengths: Any, time: int) -> Tensor:
     """Merged outputs with zeros past each sequence's end, whatever the merge has put there."""
-    return ys if lengths is None else _Mask(lengths, ys.shape[time], ys.shape[1 - time], ys).clean(ys, time)
+    return ys if lengths is None else Mask(lengths, ys.shape[time], ys.shape[1 - time], ys).clean(ys, time)
 
 
 def _concat_features(ahead: Tensor, back: Tensor) -> Tensor:
@@ -394,9 +337,7 @@ def _check_parts(state: Any, count: int, layer: str, parts: str) -> Sequence[Any
 
 def _learnable(leaf: Tensor) -> Tensor:
     if not leaf.ndim:
-        raise ValueError(
-            "learn_initial_state needs tensors with the batch first; the state of this cell has a 0-d one"
-        )
+        raise ValueError("learn_initial_state needs tensors with the batch first; the state of this cell has a 0-d one")
     return Parameter(leaf) if is_floating(leaf.dtype) else leaf
 
 

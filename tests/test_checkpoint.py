@@ -66,8 +66,12 @@ def test_an_interrupted_write_leaves_the_last_good_checkpoint(
 def test_what_json_lacks_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, {"epoch": 1})
-    with pytest.raises(TypeError, match="set is not JSON serializable"):
-        save_checkpoint(path, {"epoch": {1, 2}})
+    with pytest.raises(TypeError, match=r"a checkpoint holds arrays and what JSON has; run\.1 is a set"):
+        save_checkpoint(path, {"run": [0, {1, 2}]})
+    with pytest.raises(TypeError, match="the keys of a checkpoint are strings; run has the key 0"):
+        save_checkpoint(path, {"run": {0: 1}})
+    with pytest.raises(ValueError, match=r"two arrays have the place 'model\.w'"):
+        save_checkpoint(path, {"model": {"w": np.ones(1)}, "model.w": np.zeros(1)})
     assert load_checkpoint(path) == {"epoch": 1}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import minigrad as mg
 from minigrad.checkpoint import load_checkpoint, save_checkpoint
 from minigrad.cli import app
 from minigrad.demo import Settings, Training, read_text, sample
+from minigrad.registry import PluginInfo
 
 SMALL = Settings(hidden_size=12, num_layers=2, batch_size=4, window=10, learning_rate=1e-2)
 
@@ -104,7 +106,7 @@ def test_resume_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tmp_path: Path, wo
     mg.uniform(shape=100)  # what the generator has drawn meanwhile must not matter
     again = Training.resume(path, words)
     list(again.epoch())
-    assert again.progress.held_out == whole.progress.held_out
+    assert again.progress == whole.progress
     for mine, theirs in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
     mg.seed(5)
@@ -208,15 +210,87 @@ def test_other_bad_input_is_told(tmp_path: Path, text: Path, monkeypatch: pytest
     result = run("demo", "--text", text, "--resume", "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "there is no checkpoint" in one_line(result.output)
-    monkeypatch.setenv("MINIGRAD_BACKEND", "tpu")
     result = run("demo", "--text", tmp_path, "--out", tmp_path / "out")
-    assert "there is no file" in one_line(result.output)
+    assert "is a folder; --text takes a file" in one_line(result.output)
+    result = run("demo", "--text", text, "--out", text)
+    assert "is a file; --out takes a folder" in one_line(result.output)
+    result = run("demo", "--text", tmp_path / "[red]x[/y].txt")
+    assert "there is no file" in result.output
+    assert "[red]x[/y].txt" in result.output
+
+
+@pytest.mark.host_only("asks for a backend by name")
+def test_a_backend_that_cannot_run_is_told(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr("minigrad.backend._loaded", {})
+    result = run("demo", "--text", text, "--backend", "cupy")
+    assert result.exit_code == 1
+    assert "pip install 'minigrad[cuda12]' or pip install 'minigrad[cuda13]'" in one_line(result.output)
+    monkeypatch.setattr("minigrad.backend._default_backend", None)
+    monkeypatch.setenv("MINIGRAD_BACKEND", "tpu")
+    result = run("demo", "--text", text)
+    assert "the environment variable MINIGRAD_BACKEND: unknown backend 'tpu'" in one_line(result.output)
+
+
+def test_the_training_figure_is_the_mean_over_the_epoch(words: str) -> None:
+    training = Training(words, SMALL)
+    losses = list(training.epoch())
+    mean = sum(steps * value for steps, value in losses) / training.steps / math.log(2)
+    assert training.progress.training == [pytest.approx(mean)]
+    assert [read for read, _ in training.progress.curve] == [
+        20 * SMALL.window * training.train_data[0].shape[1] * (point + 1) for point in range(len(losses) // 20)
+    ]
+
+
+def test_a_new_run_keeps_the_checkpoint_of_the_one_before(tmp_path: Path, text: Path) -> None:
+    common = ("demo", "--text", text, "--out", tmp_path, "--epochs", 1, "--hidden-size", 4)
+    assert run(*common).exit_code == 0
+    before = (tmp_path / "model.safetensors").read_bytes()
+    result = run(*common, "--seed", 1)
+    assert "the checkpoint of an earlier run is kept as" in result.output
+    assert (tmp_path / "previous.safetensors").read_bytes() == before
+    assert (tmp_path / "model.safetensors").read_bytes() != before
+
+
+def test_resume_with_other_settings_is_refused(tmp_path: Path, text: Path) -> None:
+    common = ("demo", "--text", text, "--out", tmp_path, "--hidden-size", 4)
+    assert run(*common, "--epochs", 1).exit_code == 0
+    result = run(*common, "--epochs", 2, "--resume", "--cell", "gru")
+    assert result.exit_code == 1
+    assert "--cell gru is not what" in one_line(result.output)
+    assert "was trained with, lstm: leave it out" in one_line(result.output)
+    assert run(*common, "--epochs", 1, "--resume", "--cell", "lstm").exit_code == 0
+
+
+def test_an_interrupt_saves_what_was_done_and_the_run_goes_on_bit_for_bit(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("demo", "--text", text, "--epochs", 1, "--hidden-size", 4)
+    assert run(*common, "--out", tmp_path / "whole").exit_code == 0
+    epoch = Training.epoch
+
+    def interrupted(self: Training) -> Any:
+        for count, item in enumerate(epoch(self)):
+            if count == 5:
+                signal.raise_signal(signal.SIGINT)
+            yield item
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "epoch", interrupted)
+        result = run(*common, "--out", tmp_path / "parts")
+    assert result.exit_code == 130
+    assert "stopped;" in result.output
+    assert "go on from it with --resume" in one_line(result.output)
+    result = run(*common, "--out", tmp_path / "parts", "--resume")
+    assert result.exit_code == 0, result.output
+    for name, value in weights(tmp_path / "whole").items():
+        np.testing.assert_array_equal(value, weights(tmp_path / "parts")[name])
 
 
 def test_resume_with_a_foreign_checkpoint_or_another_text_is_refused(tmp_path: Path, text: Path) -> None:
     assert run("demo", "--text", text, "--out", tmp_path, "--epochs", 1, "--hidden-size", 4).exit_code == 0
     other = tmp_path / "other.txt"
-    other.write_text("0123456789" * 50, encoding="utf-8")
+    other.write_text(text.read_text(encoding="utf-8")[::-1], encoding="utf-8")  # of the same characters
     result = run("demo", "--text", other, "--out", tmp_path, "--resume")
     assert result.exit_code == 1
     assert "the text is not the one that" in one_line(result.output)
@@ -224,6 +298,26 @@ def test_resume_with_a_foreign_checkpoint_or_another_text_is_refused(tmp_path: P
     result = run("demo", "--text", text, "--out", tmp_path, "--resume")
     assert result.exit_code == 1
     assert "is a checkpoint of another program" in one_line(result.output)
+    save_checkpoint(tmp_path / "model.safetensors", {"program": "minigrad demo", "settings": {"warmup": 3}})
+    result = run("demo", "--text", text, "--out", tmp_path, "--resume")
+    assert result.exit_code == 1
+    assert "was written by another version of 'minigrad demo'" in one_line(result.output)
+
+
+def test_a_cell_whose_outputs_have_another_size_runs(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wide(mg.GRUCell):
+        def step(self, x: mg.Tensor, state: mg.Tensor) -> Any:
+            h, state = super().step(x, state)
+            return mg.concat([h, x], axis=-1), state
+
+        @property
+        def output_size(self) -> int:
+            return self.hidden_size + self.input_size
+
+    monkeypatch.setattr("minigrad.registry.cell", lambda name, *sizes: Wide(*sizes))
+    training = Training(words, SMALL)
+    assert training.model.output.weight.shape == (len(training.characters), 12 + 12 + 64)
+    assert math.isfinite(training.evaluate())
 
 
 @pytest.mark.host_only("draws a picture")
@@ -247,7 +341,8 @@ def test_the_curve_is_drawn_and_without_matplotlib_that_is_said_once(
 @pytest.mark.host_only("lists names")
 def test_plugins_lists_everything_as_a_table_and_as_json() -> None:
     found = json.loads(run("plugins", "--json").output)
-    assert {"kind": "cell", "name": "lstm", "distribution": "minigrad"}.items() <= found[1].items() | found[2].items()
+    lstm = next(line for line in found if line["name"] == "lstm")
+    assert lstm == {"kind": "cell", "name": "lstm", "distribution": "minigrad", "version": "0.1.0", "status": "ok"}
     assert [line["name"] for line in found if line["kind"] == "cell" and line["distribution"] == "minigrad"] == [
         "gru",
         "lstm",
@@ -255,6 +350,15 @@ def test_plugins_lists_everything_as_a_table_and_as_json() -> None:
     ]
     table = run("plugins").output
     assert all(line["name"] in table for line in found)
+
+
+@pytest.mark.host_only("lists names")
+def test_the_table_shows_a_failure_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = PluginInfo("plugin", "x", "minigrad-x", "1", "failed: KeyError: 'no [cuda] kernel [/x]'")
+    monkeypatch.setattr("minigrad.registry.plugins", lambda: [failed])
+    result = run("plugins")
+    assert result.exit_code == 0
+    assert "no [cuda] kernel [/x]" in one_line(result.output)
 
 
 @pytest.mark.host_only("prints text")
