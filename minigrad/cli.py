@@ -267,7 +267,3 @@ def plugins(
         style = "" if info.status == "ok" else "red"
         table.add_row(*(Text(value, style) for value in asdict(info).values()))
     console.print(table, soft_wrap=False)
-
-
-if __name__ == "__main__":
-    app()
