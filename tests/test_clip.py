@@ -90,8 +90,15 @@ def test_a_parameter_given_twice_counts_once():
 
 
 def test_no_gradients_have_the_norm_zero():
-    assert clip_grad_norm([], 1.0) == 0.0
     assert clip_grad_norm(with_gradients(None), 1.0) == 0.0
+
+
+@pytest.mark.parametrize("clip", [clip_grad_norm, clip_grad_value])
+def test_a_used_up_generator_is_refused(clip):
+    params = mg.Linear(2, 2).parameters()
+    list(params)
+    with pytest.raises(ValueError, match="is empty"):
+        clip(params, 1.0)
 
 
 def test_a_parameter_alone():
@@ -111,8 +118,8 @@ def test_each_element_is_limited(dtype):
     assert params[0].grad.dtype == params[2].grad.dtype == dtype
 
 
-@pytest.mark.parametrize("limit", [-1.0, math.nan])
+@pytest.mark.parametrize("limit", [-1.0, math.nan, "1", None, True])
 @pytest.mark.parametrize(("clip", "name"), [(clip_grad_norm, "max_norm"), (clip_grad_value, "limit")])
 def test_a_limit_must_not_be_negative(clip, name, limit):
-    with pytest.raises(ValueError, match=f"{name} is {limit}; it must be >= 0"):
+    with pytest.raises(ValueError, match=f"{name} is {limit!r}; it must be a number >= 0"):
         clip([], limit)

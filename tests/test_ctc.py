@@ -59,17 +59,17 @@ def test_the_loss_sums_over_all_alignments(problem):
     sizes = list(map(len, labels))
     expected = [brute_force(values[:n, b], labels[b], blank) for b, n in enumerate(lengths)]
     frames = mg.tensor(values)
-    found = ctc(frames, targets, lengths, sizes, blank, reduction="none").numpy()
+    found = ctc(frames, (targets, sizes), blank, "none", lengths=lengths).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
     finite = [loss if loss < math.inf else 0.0 for loss in expected]
-    zeroed = ctc(frames, targets, lengths, sizes, blank, reduction="none", zero_infinity=True).numpy()
+    zeroed = ctc(frames, (targets, sizes), blank, "none", True, lengths).numpy()
     np.testing.assert_allclose(zeroed, finite, rtol=1e-9, atol=1e-12)
     for reduction, value in [
         ("sum", sum(expected)),
         ("mean", np.mean([loss / max(n, 1) for loss, n in zip(expected, sizes, strict=True)])),
     ]:
-        found = ctc(frames, targets, mg.tensor(lengths), mg.tensor(sizes), blank, reduction=reduction).item()
+        found = ctc(frames, (targets, mg.tensor(sizes)), blank, reduction, lengths=mg.tensor(lengths)).item()
         np.testing.assert_allclose(found, value, rtol=1e-9, atol=1e-12)
 
 
@@ -83,7 +83,7 @@ def test_the_loss_sums_over_all_alignments(problem):
 )
 def test_the_gradient_and_the_second(labels, lengths, sizes):
     values = mg.tensor(draw(0, 4, len(labels), 3), requires_grad=True)
-    check_gradients(lambda x: ctc(mg.log_softmax(x), mg.tensor(labels), lengths, sizes), values, tolerance=3e-6)
+    check_gradients(lambda x: ctc(mg.log_softmax(x), (labels, sizes), lengths=lengths), values, tolerance=3e-6)
 
 
 def test_the_gradient_is_the_expected_count_of_symbols():
@@ -106,7 +106,7 @@ def test_the_gradient_is_the_expected_count_of_symbols():
 def test_an_impossible_target_leaves_the_others_gradients_alone(dtype, zero_infinity):
     values = draw(2, 3, 2, 3).astype(dtype)
     x, alone = mg.tensor(values, requires_grad=True), mg.tensor(values[:, :1], requires_grad=True)
-    losses = ctc(x, mg.tensor([[1, 2], [1, 1]]), [3, 2], [2, 2], reduction="none", zero_infinity=zero_infinity)
+    losses = ctc(x, ([[1, 2], [1, 1]], [2, 2]), reduction="none", zero_infinity=zero_infinity, lengths=[3, 2])
     assert losses[1].item() == (0 if zero_infinity else math.inf)
     losses.sum().backward()
     ctc(alone, mg.tensor([[1, 2]]), reduction="sum").backward()
@@ -132,9 +132,9 @@ def test_frames_past_the_end_are_not_read():
     padded[3:, 1] = np.nan
     x = mg.tensor(padded, requires_grad=True)
     labels, lengths = mg.tensor([[1, 2], [2, 1]]), [5, 3]
-    loss = ctc(x, labels, lengths)
+    loss = ctc(x, labels, lengths=lengths)
     loss.backward()
-    assert loss.item() == ctc(mg.tensor(values), labels, lengths).item()
+    assert loss.item() == ctc(mg.tensor(values), labels, lengths=lengths).item()
     np.testing.assert_array_equal(x.grad.numpy()[3:, 1], 0)
     assert np.isfinite(x.grad.numpy()).all()
 
@@ -143,6 +143,15 @@ def test_a_long_sequence_in_float32_stays_near_float64():
     values, labels = draw(5, 400, 2, 6), np.random.default_rng(5).integers(1, 6, (2, 60))
     exact = ctc(mg.tensor(values), mg.tensor(labels)).item()
     assert ctc(mg.tensor(values.astype("float32")), mg.tensor(labels)).item() == pytest.approx(exact, rel=1e-5)
+
+
+def test_rows_of_labels_may_be_a_list_and_only_a_tuple_is_a_pair():
+    frames = mg.tensor(draw(6, 4, 2, 3))
+    labels = [[1, 2], [2, 1]]
+    expected = ctc(frames, mg.tensor(labels)).item()
+    assert ctc(frames, labels).item() == ctc(frames, (labels, [2, 2])).item() == expected
+    assert mg.loss("ctc")(frames, labels).item() == expected
+    assert ctc(frames, (labels, [2, 1])).item() == mg.loss("ctc")(frames, (labels, [2, 1])).item() != expected
 
 
 FRAMES = np.zeros((4, 2, 3))
@@ -155,9 +164,17 @@ BAD = {
     "the blank as a label": (lambda: ctc(FRAMES, LABELS, blank=2), IndexError, "targets hold 2; .* other than 2"),
     "no class": (lambda: ctc(FRAMES, LABELS + 2), IndexError, "targets hold 3, 4"),
     "blank": (lambda: ctc(FRAMES, LABELS, blank=3), ValueError, r"blank is 3; .* \[0, 3\)"),
-    "too many frames": (lambda: ctc(FRAMES, LABELS, [5, 1]), ValueError, r"input_lengths\[0\] is 5; .* \[0, 4\]"),
-    "too many labels": (lambda: ctc(FRAMES, LABELS, None, [1, 3]), ValueError, r"target_lengths\[1\] is 3"),
-    "lengths of another batch": (lambda: ctc(FRAMES, LABELS, [4]), ValueError, r"input_lengths have shape \(1,\)"),
+    "too many frames": (lambda: ctc(FRAMES, LABELS, lengths=[5, 1]), ValueError, r"lengths\[0\] is 5; .* 0..4"),
+    "too many labels": (lambda: ctc(FRAMES, (LABELS, [1, 3])), ValueError, r"targets' lengths.*: lengths\[1\] is 3"),
+    "lengths of another batch": (lambda: ctc(FRAMES, LABELS, lengths=[4]), ValueError, "lengths must have 2 entries"),
+    "lengths as the blank": (lambda: ctc(FRAMES, LABELS, [4, 4]), ValueError, r"blank is \[4, 4\]; .* an integer"),
+    "a tuple of three": (
+        lambda: ctc(FRAMES, (LABELS, [1, 1], [1, 1])),
+        ValueError,
+        r"a pair: \(labels, ",
+    ),
+    "no labels": (lambda: ctc(FRAMES, None), ValueError, "targets: "),
+    "a text for a flag": (lambda: ctc(FRAMES, LABELS, zero_infinity="no"), ValueError, "zero_infinity is 'no'"),
     "reduction": (lambda: ctc(FRAMES, LABELS, reduction="max"), ValueError, "reduction is 'max'"),
 }
 

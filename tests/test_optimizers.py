@@ -371,8 +371,8 @@ BAD = {
     "no parameters": (lambda: SGD([]), ValueError, r"model.parameters\(\) is empty"),
     "an empty group": (lambda: SGD([{"params": []}]), ValueError, "is empty"),
     "twice": (lambda: SGD(_twice()), ValueError, r"again of shape \(1,\) is there twice"),
-    "no parameter": (lambda: SGD([3]), TypeError, r"model.parameters\(\); got 3"),
-    "a constant": (lambda: SGD([mg.ones(2)]), TypeError, "computed tensor"),
+    "no parameter": (lambda: SGD([3]), TypeError, r"model.parameters\(\); got 3, which is no tensor"),
+    "a constant": (lambda: SGD([mg.ones(2)]), TypeError, "got a constant tensor"),
     "a result": (lambda: SGD([mg.Parameter([1.0]) * 2]), TypeError, "a computed tensor"),
     "a module": (lambda: SGD(mg.Linear(1, 1)), TypeError, "got Linear"),
     "a state dict": (lambda: SGD(mg.Linear(1, 1).state_dict()), TypeError, "got dict"),
@@ -389,7 +389,11 @@ BAD = {
     "alpha": (lambda: RMSprop(_one(), alpha=1), ValueError, r"alpha is 1; it must be in \[0, 1\)"),
     "lr_decay": (lambda: Adagrad(_one(), lr_decay=-1), ValueError, "lr_decay is -1"),
     "accumulator": (lambda: Adagrad(_one(), initial_accumulator_value=-1), ValueError, "initial_accumulator_value"),
-    "betas": (lambda: Adam(_one(), betas=(0.9, 1.0)), ValueError, r"betas is \(0.9, 1.0\); .* \[0, 1\)"),
+    "betas": (lambda: Adam(_one(), betas=(0.9, 1.0)), ValueError, r"betas are \(0.9, 1.0\); .* \[0, 1\)"),
+    "an array of lr": (lambda: SGD(_one(), lr=np.ones(2)), ValueError, "lr is array"),
+    "an array of betas": (lambda: Adam(_one(), betas=np.ones(2)), ValueError, "betas are array"),
+    "True for lr": (lambda: SGD(_one(), lr=True), ValueError, "lr is True; it must be a number"),
+    "text for a flag": (lambda: Adam(_one(), amsgrad="no"), ValueError, "amsgrad is 'no'; it must be True or False"),
     "one beta": (lambda: Adam(_one(), betas=0.9), ValueError, "betas are 0.9; they must be two numbers"),
     "nesterov": (lambda: SGD(_one(), nesterov=True), ValueError, "nesterov needs momentum > 0"),
     "dampened nesterov": (
@@ -426,8 +430,6 @@ def test_the_hook_offers_all():
 
 def test_an_optimizer_of_ones_own_is_one_function():
     class SignDescent(Optimizer):
-        required_state = ("count",)
-
         @staticmethod
         def update(parameter, gradient, state, *, lr, scale=1.0):
             return parameter - lr * scale * mg.sign(gradient), {"count": state.get("count", 0) + 1}
@@ -439,4 +441,61 @@ def test_an_optimizer_of_ones_own_is_one_function():
     weight.grad = mg.tensor([3.0, -0.1])
     optimizer.step()
     np.testing.assert_array_equal(weight.numpy(), [0.5, 1.5])
-    assert optimizer.state_dict()["state"] == [{"count": 1}]
+    saved = optimizer.state_dict()
+    assert saved["state"] == [{"count": 1}]
+    other = SignDescent([weight], lr=0.1)
+    other.load_state_dict(saved)
+    assert other.state_dict() == saved
+    saved["groups"][0]["scale"] = "big"  # what the class does not limit is its own affair
+    other.load_state_dict(saved)
+
+
+def test_limits_bind_only_who_declares_them():
+    class Lion(Optimizer):
+        limits = {"gamma": (1, 2)}  # noqa: RUF012
+
+        @staticmethod
+        def update(parameter, gradient, state, *, lr=0.1, alpha=1.5, betas=(0.9, 0.99, 2.0), momentum=-1.0, gamma=1):
+            return parameter, state
+
+    assert Lion(_one()).groups[0]["betas"] == (0.9, 0.99, 2.0)
+    for name, value in (("lr", -1), ("gamma", 2)):
+        with pytest.raises(ValueError, match=f"{name} is {value}"):
+            Lion(_one(), **{name: value})
+    assert AdamW.limits.keys() == {"lr", "weight_decay", "eps"}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"lr": -1}, ValueError, "lr is -1"),
+        ({"lr": math.nan}, ValueError, "lr is nan"),
+        ({"nesterov": True}, ValueError, "nesterov needs momentum"),
+        ({"rate": 1}, TypeError, "SGD has no rate"),
+    ],
+)
+def test_a_step_refuses_changed_hyperparameters_and_updates_nothing(change, error, message):
+    first, second = _one() + _one()
+    first.grad, second.grad = mg.ones(1), mg.ones(1)
+    optimizer = SGD([{"params": [first]}, {"params": [second]}])
+    optimizer.groups[1].update(change)
+    with pytest.raises(error, match=message):
+        optimizer.step()
+    assert first.item() == second.item() == 1
+    assert isinstance(optimizer.groups[0]["params"], tuple)
+
+
+def test_a_frozen_parameter_is_taken_and_left_alone():
+    frozen, free = _one() + _one()
+    frozen.requires_grad = False
+    optimizer = SGD([frozen, free], lr=1.0)
+    (frozen * free).sum().backward()
+    optimizer.step()
+    assert (frozen.item(), free.item()) == (1, 0)
+
+
+def test_a_gradient_that_is_no_tensor_is_refused():
+    weight = mg.Parameter([1.0])
+    weight.grad = np.ones(1)
+    with pytest.raises(TypeError, match="the gradient of w is no tensor but ndarray"):
+        SGD([("w", weight)]).step()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minigrad.hookspecs import Factories, hookimpl
+from minigrad.losses._reduce import check_options
 from minigrad.losses.bce_with_logits import bce_with_logits
 from minigrad.losses.cross_entropy import cross_entropy
 from minigrad.losses.ctc import ctc
@@ -27,33 +28,28 @@ Loss = Callable[..., Tensor]
 
 @hookimpl
 def minigrad_losses() -> Factories:
-    losses: list[Loss] = [cross_entropy, nll, bce_with_logits, mse, mae, huber]
-    return {**{loss.__name__: _factory(loss, loss) for loss in losses}, "ctc": _factory(_ctc, ctc)}
+    losses: list[Loss] = [cross_entropy, nll, bce_with_logits, mse, mae, huber, ctc]
+    return {loss.__name__: _factory(loss) for loss in losses}
 
 
-def _ctc(outputs: Any, targets: Any, lengths: Any = None, **options: Any) -> Tensor:
-    """`ctc` in the form of every other loss: targets are labels (B, S), or a pair of labels and their lengths (B,)."""
-    labels, target_lengths = targets if isinstance(targets, tuple | list) else (targets, None)
-    return ctc(outputs, labels, lengths, target_lengths, **options)
-
-
-def _factory(loss: Loss, described: Loss) -> Callable[..., Loss]:
+def _factory(loss: Loss) -> Callable[..., Loss]:
     """A function of the loss's options that returns the loss with these options fixed."""
-    tensors = {"lengths", "input_lengths", "target_lengths"}
-    allowed = [name for name in list(inspect.signature(described).parameters)[2:] if name not in tensors]
+    name = loss.__name__
+    allowed = [option for option in list(inspect.signature(loss).parameters)[2:] if option != "lengths"]
 
     def factory(**options: Any) -> Loss:
-        unknown = [name for name in options if name not in allowed]
+        unknown = [option for option in options if option not in allowed]
         if unknown:
-            raise TypeError(f"{described.__name__} has no option {', '.join(unknown)}; it has: {', '.join(allowed)}")
+            raise TypeError(f"{name} has no option {', '.join(unknown)}; it has: {', '.join(allowed)}")
+        check_options(**options)
 
         def fixed(outputs: Any, targets: Any, lengths: Any = None) -> Tensor:
             return loss(outputs, targets, lengths=lengths, **options)
 
-        fixed.__name__ = fixed.__qualname__ = described.__name__
-        fixed.__doc__ = described.__doc__
+        fixed.__name__ = fixed.__qualname__ = name
+        fixed.__doc__ = f"`{name}` of (outputs, targets, lengths=None), with its options fixed:\n\n    {loss.__doc__}"
         return fixed
 
-    factory.__name__ = factory.__qualname__ = described.__name__
-    factory.__doc__ = described.__doc__
+    factory.__name__ = factory.__qualname__ = name
+    factory.__doc__ = loss.__doc__
     return factory

@@ -6,31 +6,80 @@ t >= lengths[b] counts neither in a sum nor in a mean's denominator, and its gra
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 from minigrad.backend import as_dtype, is_floating
+from minigrad.lengths import check_lengths
 from minigrad.ops import astype, equal, less, reshape, sum, where
 from minigrad.tensor import Tensor, as_tensor
 
 REDUCTIONS = ("mean", "sum", "none")
+_OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "reduction": (
+        lambda value: isinstance(value, str) and value in REDUCTIONS,
+        "one of 'mean', 'sum', 'none'",
+    ),
+    "delta": (lambda value: _is_number(value) and value > 0, "a number > 0"),
+    "label_smoothing": (lambda value: _is_number(value) and 0 <= value <= 1, "a number in [0, 1]"),
+    "ignore_index": (lambda value: value is None or isinstance(value, Integral), "an integer or None"),
+    "blank": (lambda value: isinstance(value, Integral) and int(value) >= 0, "an integer >= 0"),
+    "zero_infinity": (lambda value: isinstance(value, bool), "True or False"),
+}
 
 
-def check_reduction(reduction: str) -> None:
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}; it must be one of {', '.join(map(repr, REDUCTIONS))}")
+def check_options(**options: Any) -> None:
+    """Raise for an option with a value that fits no input. Losses ask this first, and their factories at once."""
+    for name, value in options.items():
+        fits, allowed = _OPTIONS.get(name, (None, ""))
+        if fits is not None and not fits(value):
+            raise ValueError(f"{name} is {value!r}; it must be {allowed}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def as_real(name: str, value: Any, like: Tensor | None = None) -> Tensor:
+    """`value` as a tensor of real numbers, or an error that says which argument it is."""
+    try:
+        tensor = as_tensor(value, like=like)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    if tensor.dtype.kind == "c":
+        raise TypeError(f"{name} are {tensor.dtype}; losses take real numbers only")
+    return tensor
 
 
 def as_outputs(outputs: Any) -> Tensor:
     """What the model gave, as a floating-point tensor."""
-    tensor = as_tensor(outputs)
+    tensor = as_real("outputs", outputs)
     return tensor if is_floating(tensor.dtype) else astype(tensor, as_dtype(None))
 
 
-def as_values(value: Any, outputs: Tensor) -> Tensor:
+def as_values(name: str, value: Any, outputs: Tensor) -> Tensor:
     """Targets or weights in the dtype of the outputs, so that float32 stays float32."""
-    tensor = as_tensor(value, like=outputs)
+    tensor = as_real(name, value, like=outputs)
     return tensor if tensor.dtype == outputs.dtype else astype(tensor, outputs.dtype)
+
+
+def paired(outputs: Any, targets: Any, lengths: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Outputs and targets of one shape and dtype, with 0 at padding; and the mask of what counts."""
+    outputs = as_outputs(outputs)
+    targets = as_values("targets", targets, outputs)
+    check_same_shape(outputs, targets)
+    mask = time_mask(lengths, outputs.shape, outputs)
+    return without_padding(outputs, mask), without_padding(targets, mask), mask
+
+
+def reduce_errors(
+    formula: Callable[[Tensor], Tensor], outputs: Any, targets: Any, reduction: str, lengths: Any
+) -> Tensor:
+    """The loss of a regression: the formula of outputs - targets, reduced."""
+    check_options(reduction=reduction)
+    outputs, targets, mask = paired(outputs, targets, lengths)
+    return reduce(formula(outputs - targets), reduction, mask)
 
 
 def check_same_shape(outputs: Tensor, targets: Tensor) -> None:
@@ -66,28 +115,14 @@ def check_indices(
         found = sorted({int(index) for index in indices.numpy()[Tensor(wrong).numpy()]})
         listed = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         besides = "" if but_not is None else f" other than {but_not}, the blank"
+        if but_not is None and found[0] < 0:
+            besides = f". If {found[0]} marks what shall not count, pass ignore_index={found[0]}"
         raise IndexError(f"{name} hold {listed}; with {stop} classes they must be in [0, {stop}){besides}")
 
 
 def check_integers(name: str, values: Tensor) -> None:
     if values.dtype.kind not in "iu":
         raise TypeError(f"{name} are {values.dtype}; they must be integers: use {name}.astype('int64')")
-
-
-def host_lengths(name: str, lengths: Any, batch: int, limit: int) -> list[int]:
-    """Lengths, given in any form, as `batch` integers in [0, limit]."""
-    given = lengths.numpy() if isinstance(lengths, Tensor) else lengths
-    shape = tuple(given.shape) if hasattr(given, "shape") else (len(given),)
-    if shape != (batch,):
-        raise ValueError(f"{name} have shape {shape}; with a batch of {batch} it must be ({batch},)")
-    try:
-        values = [operator.index(length) for length in given]
-    except TypeError:
-        raise TypeError(f"{name} must be integers; got {list(given)[:5]}") from None
-    for position, length in enumerate(values):
-        if not 0 <= length <= limit:
-            raise ValueError(f"{name}[{position}] is {length}; it must be in [0, {limit}]")
-    return values
 
 
 def positions(count: int, like: Tensor) -> Tensor:
@@ -102,7 +137,7 @@ def time_mask(lengths: Any, shape: tuple[int, ...], like: Tensor) -> Tensor | No
     if len(shape) < 2:
         raise ValueError(f"lengths need a loss per position of shape (T, B, ...), time first; here it is {shape}")
     steps, batch = shape[:2]
-    limits = as_tensor(host_lengths("lengths", lengths, batch, steps), like=like)
+    limits = as_tensor(check_lengths(lengths, steps, batch), like=like)
     return less(positions(steps, like)[:, None], limits[None, :])
 
 

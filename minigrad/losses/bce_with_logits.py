@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.losses._reduce import (
-    as_outputs,
-    as_values,
-    check_broadcasts,
-    check_reduction,
-    check_same_shape,
-    reduce,
-    time_mask,
-    without_padding,
-)
+from minigrad.losses._reduce import as_values, check_broadcasts, check_options, paired, reduce
 from minigrad.ops import softplus
 from minigrad.tensor import Tensor
 
@@ -53,21 +44,16 @@ def bce_with_logits(
 
     Source: Bishop, Pattern Recognition and Machine Learning (2006), equation 4.90.
     """
-    check_reduction(reduction)
-    logits = as_outputs(logits)
-    targets = as_values(targets, logits)
-    check_same_shape(logits, targets)
-    mask = time_mask(lengths, logits.shape, logits)
-    logits, targets = without_padding(logits, mask), without_padding(targets, mask)
-
+    check_options(reduction=reduction)
+    logits, targets, mask = paired(logits, targets, lengths)
     positive = targets * softplus(-logits)
     if pos_weight is not None:
-        pos_weight = as_values(pos_weight, logits)
+        pos_weight = as_values("pos_weight", pos_weight, logits)
         check_broadcasts("pos_weight", pos_weight, logits.shape)
         positive = positive * pos_weight
     losses = positive + (1 - targets) * softplus(logits)
     if weight is not None:
-        weight = as_values(weight, logits)
+        weight = as_values("weight", weight, logits)
         check_broadcasts("weight", weight, logits.shape)
         losses = losses * weight
     return reduce(losses, reduction, mask)

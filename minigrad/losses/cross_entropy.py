@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.backend import is_floating
-from minigrad.losses._reduce import as_outputs, as_values, check_reduction, reduce, time_mask, without_padding
+from minigrad.losses._reduce import as_outputs, as_real, as_values, check_options, reduce, time_mask, without_padding
 from minigrad.losses.nll import class_weight, index_losses
 from minigrad.ops import log_softmax, not_equal, sum, where
-from minigrad.tensor import Tensor, as_tensor
+from minigrad.tensor import Tensor
 
 
 def cross_entropy(
@@ -51,11 +51,9 @@ def cross_entropy(
     Source: Bishop, Pattern Recognition and Machine Learning (2006), equation 4.108; label smoothing: Szegedy et al.,
     Rethinking the Inception Architecture (2016), section 7.
     """
-    check_reduction(reduction)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing is {label_smoothing}; it must be in [0, 1]")
+    check_options(reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing)
     logits = as_outputs(logits)
-    targets = as_tensor(targets, like=logits)
+    targets = as_real("targets", targets, like=logits)
     weight = class_weight(weight, logits)
     mask = time_mask(lengths, logits.shape[:-1], logits)
     log_probabilities = log_softmax(without_padding(logits, mask))
@@ -63,7 +61,7 @@ def cross_entropy(
 
     if is_floating(targets.dtype):
         _check_probabilities(logits, targets, ignore_index)
-        targets = without_padding(as_values(targets, logits), mask)
+        targets = without_padding(as_values("targets", targets, logits), mask)
         if label_smoothing:
             targets = targets * (1 - label_smoothing) + uniform
         return reduce(-sum(_weighted(log_probabilities * targets, weight), -1), reduction, mask)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from minigrad.lengths import check_lengths
 from minigrad.losses._reduce import (
     as_outputs,
+    as_real,
     check_indices,
     check_integers,
-    check_reduction,
-    host_lengths,
+    check_options,
     positions,
     reduce,
 )
@@ -35,11 +36,10 @@ from minigrad.tensor import Tensor, as_tensor
 def ctc(
     log_probabilities: Any,
     targets: Any,
-    input_lengths: Any = None,
-    target_lengths: Any = None,
     blank: int = 0,
     reduction: str = "mean",
     zero_infinity: bool = False,
+    lengths: Any = None,
 ) -> Tensor:
     """-log p(targets): p sums over all frame labels that give the targets, repeats merged and blanks removed.
 
@@ -52,14 +52,14 @@ def ctc(
 
     Args:
         log_probabilities: (T, B, C), time first, normalised over C (`mg.log_softmax`).
-        targets: labels in [0, C) without the blank, integers (B, S); what stands past a target's length is not read.
-        input_lengths: how many frames each sequence has, (B,), at most T; by default T.
-        target_lengths: how many labels each target has, (B,), at most S; by default S.
+        targets: labels in [0, C) without the blank, integers (B, S); or a tuple of such labels and how many of each
+            row count, (B,). What stands past these is not read.
         blank: the index of the blank.
         reduction: "mean" divides each loss by its target's length (at least 1) and takes the mean over the batch,
             as PyTorch does; "sum"; or "none" for a loss per sequence.
         zero_infinity: let a target that cannot be aligned (too few frames) count as 0 instead of infinity. Its
             gradient is 0 either way.
+        lengths: how many frames each sequence has, (B,), at most T; by default T.
 
     Returns:
         A scalar, or (B,) with reduction "none".
@@ -75,16 +75,17 @@ def ctc(
 
     Source: Graves et al., Connectionist Temporal Classification (2006), equations 6 to 8.
     """
-    check_reduction(reduction)
+    check_options(blank=blank, reduction=reduction, zero_infinity=zero_infinity)
     log_probabilities = as_outputs(log_probabilities)
-    targets = as_tensor(targets, like=log_probabilities)
+    targets, target_lengths = _split(targets)
+    targets = as_real("targets", targets, like=log_probabilities)
     _check_shapes(log_probabilities, targets, blank)
     (frames, batch, classes), size = log_probabilities.shape, targets.shape[1]
-    sizes = [size] * batch if target_lengths is None else host_lengths("target_lengths", target_lengths, batch, size)
+    sizes = [size] * batch if target_lengths is None else _target_lengths(target_lengths, size, batch)
     ends = expand_dims(as_tensor(sizes, like=targets), 1)
     running = None
-    if input_lengths is not None:
-        steps = as_tensor(host_lengths("input_lengths", input_lengths, batch, frames), like=targets)
+    if lengths is not None:
+        steps = as_tensor(check_lengths(lengths, frames, batch), like=targets)
         running = less(positions(frames, targets)[:, None, None], steps[None, :, None])  # (T, B, 1)
 
     real = less(positions(size, targets), ends)
@@ -110,6 +111,22 @@ def ctc(
     return reduce(losses, reduction)
 
 
+def _split(targets: Any) -> tuple[Any, Any]:
+    """Labels and how many of each row count (None for all). Only a tuple is such a pair: a list may be rows."""
+    if not isinstance(targets, tuple):
+        return targets, None
+    if len(targets) != 2:
+        raise ValueError(f"targets are a tuple of {len(targets)}; a tuple is a pair: (labels, target lengths)")
+    return targets
+
+
+def _target_lengths(lengths: Any, size: int, batch: int) -> list[int]:
+    try:
+        return check_lengths(lengths, size, batch)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"the targets' lengths, where x are the labels: {error}") from None
+
+
 def _extended(targets: Tensor, blank: int) -> tuple[Tensor, Tensor]:
     """The labels with blanks around them, (B, 2S + 1), and where the blank before a label may be skipped."""
     batch, size = targets.shape
@@ -131,7 +148,7 @@ def _check_shapes(log_probabilities: Tensor, targets: Tensor, blank: int) -> Non
     if targets.ndim != 2 or targets.shape[0] != batch:
         raise ValueError(
             f"targets have shape {targets.shape}; with log_probabilities of shape {log_probabilities.shape} it must be "
-            f"({batch}, S), padded to the longest; give the number of labels of each in target_lengths"
+            f"({batch}, S), padded to the longest; targets=(labels, lengths) tells how many labels each has"
         )
     check_integers("targets", targets)
     if not 0 <= blank < classes:

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.losses._reduce import (
-    as_outputs,
-    as_values,
-    check_reduction,
-    check_same_shape,
-    reduce,
-    time_mask,
-    without_padding,
-)
+from minigrad.losses._reduce import check_options, reduce_errors
 from minigrad.ops import clip
 from minigrad.tensor import Tensor
 
@@ -39,13 +31,10 @@ def huber(outputs: Any, targets: Any, delta: float = 1.0, reduction: str = "mean
 
     Source: Huber, Robust Estimation of a Location Parameter (1964), section 4.
     """
-    check_reduction(reduction)
-    if not delta > 0:
-        raise ValueError(f"delta is {delta}; it must be > 0")
-    outputs = as_outputs(outputs)
-    targets = as_values(targets, outputs)
-    check_same_shape(outputs, targets)
-    mask = time_mask(lengths, outputs.shape, outputs)
-    errors = without_padding(outputs, mask) - without_padding(targets, mask)
-    near = clip(errors, -delta, delta)
-    return reduce(near * (errors - near * 0.5), reduction, mask)
+    check_options(delta=delta)
+
+    def formula(errors: Tensor) -> Tensor:
+        near = clip(errors, -delta, delta)
+        return near * (errors - near * 0.5)
+
+    return reduce_errors(formula, outputs, targets, reduction, lengths)

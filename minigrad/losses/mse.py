@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.losses._reduce import (
-    as_outputs,
-    as_values,
-    check_reduction,
-    check_same_shape,
-    reduce,
-    time_mask,
-    without_padding,
-)
+from minigrad.losses._reduce import reduce_errors
 from minigrad.ops import square
 from minigrad.tensor import Tensor
 
@@ -38,10 +30,4 @@ def mse(outputs: Any, targets: Any, reduction: str = "mean", lengths: Any = None
 
     Source: Bishop, Pattern Recognition and Machine Learning (2006), equation 3.12.
     """
-    check_reduction(reduction)
-    outputs = as_outputs(outputs)
-    targets = as_values(targets, outputs)
-    check_same_shape(outputs, targets)
-    mask = time_mask(lengths, outputs.shape, outputs)
-    errors = without_padding(outputs, mask) - without_padding(targets, mask)
-    return reduce(square(errors), reduction, mask)
+    return reduce_errors(square, outputs, targets, reduction, lengths)

@@ -6,16 +6,17 @@ from typing import Any
 
 from minigrad.losses._reduce import (
     as_outputs,
+    as_real,
     as_values,
     check_indices,
     check_integers,
-    check_reduction,
+    check_options,
     reduce,
     time_mask,
     without_padding,
 )
 from minigrad.ops import astype, expand_dims, not_equal, squeeze, take, take_along_axis, where
-from minigrad.tensor import Tensor, as_tensor
+from minigrad.tensor import Tensor
 
 
 def nll(
@@ -50,9 +51,9 @@ def nll(
 
     Source: Bishop, Pattern Recognition and Machine Learning (2006), equation 4.108.
     """
-    check_reduction(reduction)
+    check_options(reduction=reduction, ignore_index=ignore_index)
     log_probabilities = as_outputs(log_probabilities)
-    targets = as_tensor(targets, like=log_probabilities)
+    targets = as_real("targets", targets, like=log_probabilities)
     mask = time_mask(lengths, log_probabilities.shape[:-1], log_probabilities)
     weight = class_weight(weight, log_probabilities)
     losses, weights = index_losses(log_probabilities, targets, weight, ignore_index, mask)
@@ -65,7 +66,7 @@ def class_weight(weight: Any, outputs: Tensor) -> Tensor | None:
         raise ValueError("the outputs are 0-d; they need a last axis of classes: (..., C)")
     if weight is None:
         return None
-    values = as_values(weight, outputs)
+    values = as_values("weight", weight, outputs)
     if values.shape != outputs.shape[-1:]:
         raise ValueError(
             f"weight has shape {values.shape}; with {outputs.shape[-1]} classes it must be {outputs.shape[-1:]}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import ClassVar
+
 from minigrad.backend import Array
 from minigrad.ops import sqrt
-from minigrad.optimizers.base import Optimizer, State
+from minigrad.optimizers.base import Limits, Optimizer, State
 
 
 class Adagrad(Optimizer):
@@ -29,6 +32,11 @@ class Adagrad(Optimizer):
     """
 
     required_state = ("square_sum", "step")
+    limits: ClassVar[Limits] = {
+        "lr_decay": (0, math.inf),
+        "initial_accumulator_value": (0, math.inf),
+        "eps": (0, math.inf),
+    }
 
     @staticmethod
     def update(

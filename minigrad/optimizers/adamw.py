@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from minigrad.backend import Array
 from minigrad.optimizers.adam import Adam
-from minigrad.optimizers.base import Optimizer, State
+from minigrad.optimizers.base import State
 
 
-class AdamW(Optimizer):
+class AdamW(Adam):
     """p <- (1 - lr * weight_decay) p, then `Adam`'s update: the decay does not pass through m and v.
 
     Args:
@@ -27,9 +27,6 @@ class AdamW(Optimizer):
 
     Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization (2019), algorithm 2, in PyTorch's form.
     """
-
-    required_state = Adam.required_state
-    optional_state = Adam.optional_state
 
     @staticmethod
     def update(

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from minigrad.backend import Array, backend_of, is_floating
 from minigrad.errors import StateDictError
+from minigrad.optimizers._arguments import as_groups, is_number, listed, no_parameter, no_parameters, plain, plain_value
 from minigrad.tensor import Tensor
 
 State = dict[str, Any]
 """What an optimizer remembers of one parameter: arrays of its shape and dtype, and numbers."""
 
+Limits = Mapping[str, tuple[float, float]]
+
 
 class Optimizer:
     """Base class of optimizers. A subclass defines `update`; its keywords are the hyperparameters with their defaults.
 
-        class SignDescent(Optimizer):
-            @staticmethod
-            def update(parameter, gradient, state, *, lr=0.01):
-                return parameter - lr * mg.sign(gradient), state
-
     Groups, state and checks are done here.
+
+    >>> from minigrad.optimizers import Optimizer
+    >>> class SignDescent(Optimizer):
+    ...     @staticmethod
+    ...     def update(parameter, gradient, state, *, lr=0.01):
+    ...         return parameter - lr * mg.sign(gradient), state
+    >>> weight = mg.Parameter([1.0, 2.0])
+    >>> (weight * weight).sum().backward()
+    >>> SignDescent([weight], lr=0.5).step()
+    >>> weight.numpy()
+    array([0.5, 1.5], dtype=float32)
 
     Args:
         params: parameters, or pairs of a name and a parameter, or dicts `{"params": ..., "lr": ...}` of either, each a
@@ -31,13 +40,16 @@ class Optimizer:
         hyperparameters: for all groups that do not have their own.
 
     Attributes:
-        groups: one dict per group: its list "params" and every hyperparameter. Change them between steps at will.
+        groups: one dict per group: its tuple "params" and every hyperparameter. Change the hyperparameters between
+            steps; `step` checks them.
         state: what is remembered of each parameter that has been updated.
 
     Raises:
         ValueError: there are no parameters, one is there twice, or a hyperparameter is out of range.
         TypeError: something is no parameter, or no hyperparameter.
     """
+
+    _keywords: ClassVar[dict[str, inspect.Parameter]]
 
     update: ClassVar[Callable[..., tuple[Array, State]]]
     """`update(parameter, gradient, state, **hyperparameters) -> (parameter, state)`: a pure function of arrays.
@@ -46,95 +58,94 @@ class Optimizer:
     """
 
     required_state: ClassVar[tuple[str, ...]] = ()
-    """What the state holds after any update."""
+    """What the state holds after any update. A loaded state is checked against it where a class says so."""
 
     optional_state: ClassVar[tuple[str, ...]] = ()
     """What it holds besides with some hyperparameters."""
 
-    limits: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "lr": (0, math.inf),
-        "lr_decay": (0, math.inf),
-        "weight_decay": (0, math.inf),
-        "momentum": (0, math.inf),
-        "eps": (0, math.inf),
-        "initial_accumulator_value": (0, math.inf),
-        "alpha": (0, 1),
-        "betas": (0, 1),
-    }
-    """Hyperparameters that must be in [low, high)."""
+    limits: ClassVar[Limits] = {"lr": (0, math.inf), "weight_decay": (0, math.inf)}
+    """Hyperparameters that must be in [low, high). Those of a subclass are added to its base's."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        cls.limits = {name: limit for c in cls.__mro__[::-1] for name, limit in vars(c).get("limits", {}).items()}
         if "update" in vars(cls):
-            keywords = _hyperparameters(cls)
+            arguments = inspect.signature(cls.update).parameters
+            cls._keywords = {name: p for name, p in arguments.items() if p.kind is p.KEYWORD_ONLY}
             params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-            cls.__signature__ = inspect.Signature([params, *keywords.values()])  # type: ignore[attr-defined]  # for help
+            signature = inspect.Signature([params, *cls._keywords.values()])
+            cls.__signature__ = signature  # type: ignore[attr-defined]  # for help
 
     def __init__(self, params: Iterable[Any], **hyperparameters: Any) -> None:
-        defaults = {name: p.default for name, p in _hyperparameters(type(self)).items()}
-        self._check_names(hyperparameters)
+        defaults = {name: p.default for name, p in self._keywords.items() if p.default is not p.empty}
         self.groups: list[dict[str, Any]] = []
-        self._names: dict[Tensor, str] = {}
-        for group in _as_groups(params):
-            own = {name: value for name, value in group.items() if name != "params"}
-            self._check_names(own)
-            members = self._collect(group["params"])
-            self.groups.append({**defaults, **hyperparameters, **own, "params": members})
-        if not self._names:
-            raise ValueError("there are no parameters to optimize: model.parameters() is empty (or was used up before)")
-        for group in self.groups:
-            missing = [name for name, value in group.items() if value is inspect.Parameter.empty]
-            if missing:
-                raise TypeError(f"{type(self).__name__} needs {', '.join(missing)}")
-            self.check(_plain(group))
         self.state: dict[Tensor, State] = {}
+        self._names: dict[Tensor, str] = {}
+        for group in as_groups(params):
+            members = self._collect(group["params"])
+            self.groups.append({**defaults, **hyperparameters, **group, "params": members})
+        if not self._names:
+            raise no_parameters()
+        for group in self.groups:
+            self._hyperparameters(group)
 
-    def _collect(self, members: Any) -> list[Tensor]:
+    def _collect(self, members: Any) -> tuple[Tensor, ...]:
         """The parameters of a group, checked and entered with their names."""
         collected = []
-        for member in _listed(members):
+        for member in listed(members):
             name, parameter = member if isinstance(member, tuple) and len(member) == 2 else (None, member)
-            if not isinstance(parameter, Tensor) or parameter.node is not None or not parameter.requires_grad:
-                what = "a computed tensor" if isinstance(parameter, Tensor) else repr(parameter)
-                raise TypeError(f"an optimizer takes parameters, such as model.parameters(); got {what}")
+            if wrong := no_parameter(parameter):
+                raise TypeError(f"an optimizer takes parameters, such as model.parameters(); got {wrong}")
             name = str(name or getattr(parameter, "name", "a tensor"))
             if parameter in self._names:
                 raise ValueError(f"{name} of shape {parameter.shape} is there twice; it would be updated twice a step")
             self._names[parameter] = name
             collected.append(parameter)
-        return collected
+        return tuple(collected)
 
-    def _check_names(self, given: Mapping[str, Any]) -> None:
-        known = _hyperparameters(type(self))
-        unknown = [name for name in given if name not in known]
+    def _hyperparameters(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """A group's hyperparameters, plain and checked: what `update` takes."""
+        values = plain(group)
+        unknown = [name for name in values if name not in self._keywords]
         if unknown:
-            raise TypeError(f"{type(self).__name__} has no {', '.join(unknown)}; it has: {', '.join(known)}")
+            raise TypeError(f"{type(self).__name__} has no {', '.join(unknown)}; it has: {', '.join(self._keywords)}")
+        missing = [name for name in self._keywords if name not in values]
+        if missing:
+            raise TypeError(f"{type(self).__name__} needs {', '.join(missing)}")
+        self.check(values)
+        return values
 
     @classmethod
     def check(cls, hyperparameters: Mapping[str, Any]) -> None:
-        """Raise ValueError for hyperparameters out of range. Subclasses add what they need."""
-        for name, (low, high) in cls.limits.items():
-            if name not in hyperparameters:
-                continue
-            value = hyperparameters[name]
-            pair = name == "betas"
-            if pair and (not isinstance(value, tuple) or len(value) != 2):
-                raise ValueError(f"betas are {value!r}; they must be two numbers")
-            for number in value if pair else (value,):
-                if not isinstance(number, int | float) or not low <= number < high:
-                    allowed = f"in [{low}, {high})" if high < math.inf else f"a number >= {low}"
-                    raise ValueError(f"{name} is {value!r}; it must be {allowed}")
+        """Raise ValueError for hyperparameters out of range. Subclasses add what they need.
+
+        One whose default is True or False must be one of these.
+        """
+        for name, value in hyperparameters.items():
+            low, high = cls.limits.get(name, (None, None))
+            if low is not None and high is not None and not (is_number(value) and low <= value < high):
+                allowed = f"in [{low}, {high})" if high < math.inf else f"a number >= {low}"
+                raise ValueError(f"{name} is {value!r}; it must be {allowed}")
+            if isinstance(cls._keywords[name].default, bool) and not isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r}; it must be True or False")
 
     def step(self) -> None:
         """Update every parameter that has a gradient; the others, and their state, are left alone.
 
         `parameter.data` becomes a new array: results of before keep the old one, and the tape knows of the update.
+
+        Raises:
+            ValueError, TypeError: a hyperparameter was changed to what is not allowed, and nothing is updated; or a
+                gradient is no tensor of its parameter's shape.
         """
-        for group in self.groups:
-            hyperparameters = _plain(group)
+        checked = [self._hyperparameters(group) for group in self.groups]
+        for group, hyperparameters in zip(self.groups, checked, strict=True):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
+                if not isinstance(parameter.grad, Tensor):
+                    kind = type(parameter.grad).__name__
+                    raise TypeError(f"the gradient of {self._names[parameter]} is no tensor but {kind}: use mg.tensor")
                 gradient = parameter.grad.data
                 if gradient.shape != parameter.shape:
                     raise ValueError(
@@ -166,7 +177,7 @@ class Optimizer:
             "algorithm": type(self).__name__,
             "groups": [
                 {
-                    **{name: list(v) if isinstance(v, tuple) else v for name, v in _plain(group).items()},
+                    **{name: list(v) if isinstance(v, tuple) else v for name, v in plain(group).items()},
                     "params": [positions[parameter] for parameter in group["params"]],
                 }
                 for group in self.groups
@@ -191,7 +202,7 @@ class Optimizer:
                 + "\n  ".join(problems)
             )
         for group, saved in zip(self.groups, state_dict["groups"], strict=True):
-            group.update({name: _plain_value(value) for name, value in saved.items() if name != "params"})
+            group.update({name: plain_value(value) for name, value in saved.items() if name != "params"})
         self.state = {
             parameter: {
                 name: parameter.backend.asarray(value).astype(parameter.dtype) if hasattr(value, "shape") else value
@@ -233,14 +244,14 @@ class Optimizer:
             problems.append(f"it holds the parameters {list(saved['params'])}; here they are {here}")
         if not problems:
             try:
-                self.check(_plain(saved))
+                self.check(plain(saved))
             except ValueError as error:
                 problems.append(str(error))
         return problems
 
     def _state_misfits(self, parameter: Tensor, state: Mapping[str, Any]) -> list[str]:
         problems = [f"missing: {name}" for name in self.required_state if state and name not in state]
-        known = {*self.required_state, *self.optional_state}
+        known = {*self.required_state, *self.optional_state} or state
         for name, value in state.items():
             if name not in known:
                 problems.append(f"unexpected: {name}")
@@ -255,46 +266,10 @@ class Optimizer:
 
     def __repr__(self) -> str:
         groups = ", ".join(
-            f"[{len(group['params'])} parameters" + "".join(f", {k}={v}" for k, v in _plain(group).items()) + "]"
+            f"[{len(group['params'])} parameters" + "".join(f", {k}={v}" for k, v in plain(group).items()) + "]"
             for group in self.groups
         )
         return f"{type(self).__name__}({groups})"
-
-
-def _hyperparameters(algorithm: type[Optimizer]) -> dict[str, inspect.Parameter]:
-    """The keywords of an algorithm's `update`."""
-    parameters = inspect.signature(algorithm.update).parameters
-    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
-
-
-def _as_groups(params: Any) -> list[Mapping[str, Any]]:
-    members = _listed(params)
-    if not any(isinstance(member, Mapping) for member in members):
-        return [{"params": members}]
-    for position, member in enumerate(members):
-        if not isinstance(member, Mapping) or "params" not in member:
-            raise TypeError(f"group {position} must be a dict with 'params', as the first is; got {member!r}")
-    return members
-
-
-def _listed(params: Any) -> list[Any]:
-    """What can be iterated, as a list. A tensor could be, but its rows are no parameters."""
-    if isinstance(params, Tensor):
-        return [params]
-    if isinstance(params, Mapping) or not isinstance(params, Iterable):
-        raise TypeError(f"params must be parameters, such as model.parameters(); got {type(params).__name__}")
-    return list(params)
-
-
-def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's hyperparameters as Python numbers: a NumPy float64 would widen float32 parameters."""
-    return {name: _plain_value(value) for name, value in group.items() if name != "params"}
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(map(_plain_value, value))
-    return value.item() if hasattr(value, "item") else value
 
 
 def _to_host(value: Any) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from minigrad.ops import astype, clip, square, sum
+from minigrad.optimizers._arguments import is_number, listed, no_parameters, plain_value
 from minigrad.tape import no_grad
 from minigrad.tensor import Tensor
 
@@ -19,11 +21,12 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
 
     Returns:
         The norm before, 0.0 without gradients. Squares are summed in float64, so that exploding float32 gradients have
-        a norm too. If it is infinite or NaN, no factor helps: the gradients are left as they are, for the caller to
-        see and to skip the step. Reading the norm makes the host wait for the device, once.
+        a norm too; that of float64 gradients beyond 1e154 is infinite. If it is infinite or NaN, the gradients are left
+        as they are, for the caller to see and to skip the step. Reading the norm makes the host wait for the device,
+        once.
 
     Raises:
-        ValueError: `max_norm` is negative or NaN.
+        ValueError: `max_norm` is no number >= 0, or there are no parameters at all.
 
     >>> from minigrad.optimizers import clip_grad_norm
     >>> weight = mg.Parameter([0.0, 0.0])
@@ -33,7 +36,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
 
     Source: Pascanu, Mikolov and Bengio, On the Difficulty of Training Recurrent Neural Networks (2013), algorithm 1.
     """
-    _check_limit("max_norm", max_norm)
+    max_norm = _checked("max_norm", max_norm)
     members = _with_gradients(params)
     with no_grad():
         squares = [sum(square(astype(gradient, "float64"))) for _, gradient in members]
@@ -57,7 +60,7 @@ def clip_grad_value(params: Iterable[Tensor], limit: float) -> None:
         limit: the limit, >= 0.
 
     Raises:
-        ValueError: `limit` is negative or NaN.
+        ValueError: `limit` is no number >= 0, or there are no parameters at all.
 
     >>> from minigrad.optimizers import clip_grad_value
     >>> weight = mg.Parameter([0.0, 0.0])
@@ -66,18 +69,22 @@ def clip_grad_value(params: Iterable[Tensor], limit: float) -> None:
     >>> weight.grad
     tensor([-1. ,  0.5], dtype=float32)
     """
-    _check_limit("limit", limit)
+    limit = _checked("limit", limit)
     with no_grad():
         for parameter, gradient in _with_gradients(params):
-            parameter.grad = clip(gradient, -float(limit), float(limit))
+            parameter.grad = clip(gradient, -limit, limit)
 
 
-def _check_limit(name: str, value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{name} is {value}; it must be >= 0")
+def _checked(name: str, value: Any) -> float:
+    value = plain_value(value)
+    if not (is_number(value) and value >= 0):
+        raise ValueError(f"{name} is {value!r}; it must be a number >= 0")
+    return float(value)
 
 
 def _with_gradients(params: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Each parameter that has a gradient, once, with it."""
-    members = dict.fromkeys([params] if isinstance(params, Tensor) else params)
+    members = dict.fromkeys(listed(params))
+    if not members:
+        raise no_parameters()
     return [(parameter, parameter.grad) for parameter in members if parameter.grad is not None]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import ClassVar
+
 from minigrad.backend import Array
 from minigrad.ops import maximum, sqrt
-from minigrad.optimizers.base import Optimizer, State
+from minigrad.optimizers.base import Limits, Optimizer, State
 
 
 class RMSprop(Optimizer):
@@ -32,6 +35,7 @@ class RMSprop(Optimizer):
 
     required_state = ("square_average",)
     optional_state = ("gradient_average", "momentum_buffer")
+    limits: ClassVar[Limits] = {"alpha": (0, 1), "eps": (0, math.inf), "momentum": (0, math.inf)}
 
     @staticmethod
     def update(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from minigrad.backend import Array
-from minigrad.optimizers.base import Optimizer, State
+from minigrad.optimizers.base import Limits, Optimizer, State
 
 
 class SGD(Optimizer):
@@ -31,6 +32,7 @@ class SGD(Optimizer):
     """
 
     optional_state = ("momentum_buffer",)
+    limits: ClassVar[Limits] = {"momentum": (0, math.inf)}
 
     @staticmethod
     def update(
