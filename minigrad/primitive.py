@@ -63,12 +63,17 @@ class Primitive:
     )
 
     def __init__(self, forward: Callable[..., Any]) -> None:
-        parameters = list(inspect.signature(forward).parameters.values())[1:]
+        namespace, *parameters = inspect.signature(forward).parameters.values()
         self.name = forward.__name__.strip("_")
         self.forward = forward
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.inputs = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
         self.optional = [p.default for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is not p.empty]
+        if not self.inputs and namespace.kind is not namespace.POSITIONAL_ONLY:
+            raise TypeError(
+                f"a primitive names its inputs before a /, as in def {self.name}(xp, x, /, axis=None); "
+                f"this is {self.name}{inspect.signature(forward)}"
+            )
         attributes = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         self.attributes = [p.name for p in attributes]
         self.positional = [p.name for p in attributes if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -173,9 +178,12 @@ def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor
             raise _explained(op, arrays, error) from error
         if not any_tensor:
             return y
+        try:
+            shape = y.shape
+        except AttributeError:
+            raise TypeError(f"the forward of {op.name} must return an array; it returned {y!r}") from None
         if y.dtype is _FLOAT64 and "dtype" not in attrs:
             y, arrays = _narrowed(op, backend or _backend_of(op, arrays), y, arrays, attrs)
-        shape = y.shape
         if not shape:
             y = (backend or _backend_of(op, arrays)).xp.asarray(y)
         record = needs_grad and op.rules and recorder.grad

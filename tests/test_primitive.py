@@ -153,3 +153,31 @@ def test_attributes_may_be_positional_and_rules_may_leave_inputs_out() -> None:
     gx, gy = mg.grad(cube(x, y, 2), [x, y])
     assert gx.item() == 2 * 3 * 6
     assert gy.item() == 0
+
+
+def test_a_forward_without_a_slash_is_told() -> None:
+    with pytest.raises(TypeError, match=r"names its inputs before a /.*this is cube\(xp.*x"):
+
+        @mg.primitive
+        def cube(xp: Any, x: Any) -> Any:
+            return x * x * x
+
+
+def test_a_forward_that_returns_no_array_is_told() -> None:
+    @mg.primitive
+    def pair(xp: Any, x: Any, /) -> Any:
+        return x, x
+
+    with pytest.raises(TypeError, match=r"the forward of pair must return an array; it returned \("):
+        pair(mg.ones(2))
+
+
+def test_a_forward_that_fails_says_so_in_its_own_words() -> None:
+    @mg.primitive
+    def halve(xp: Any, x: Any, /) -> Any:
+        x = x.copy()
+        x *= 0.5
+        return x
+
+    with pytest.raises(TypeError, match=r"^halve: .*with x of shape \(2,\), int64\)"):
+        halve(mg.tensor([1, 2]))
