@@ -3,6 +3,7 @@
 Everything public is here: `import minigrad as mg`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from minigrad import init, nest, ops
@@ -18,8 +19,6 @@ from minigrad.backend import (
     set_default_dtype,
     use_backend,
 )
-from minigrad.bptt import Window, tbptt
-from minigrad.cells import GRUCell, LSTMCell, RNNCell
 from minigrad.contract import Cell
 from minigrad.creation import arange, full, ones, ones_like, zeros, zeros_like
 from minigrad.errors import (
@@ -34,32 +33,38 @@ from minigrad.errors import (
     StateDictError,
     UnknownNameError,
 )
-from minigrad.hookspecs import hookimpl
 from minigrad.layers import Dropout, Embedding, LayerNorm, Linear, Sequential
 from minigrad.module import Module
 from minigrad.nest import detach
 from minigrad.ops import *  # noqa: F403  # every operation is public
-from minigrad.optimizers import clip_grad_norm, clip_grad_value
 from minigrad.primitive import defvjp, primitive
 from minigrad.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, RecurrentLayer, Stack, recurrent
 from minigrad.tape import Tape, enable_grad, no_grad
 from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
 if TYPE_CHECKING:
+    from minigrad.bptt import Window, tbptt
+    from minigrad.cells import GRUCell, LSTMCell, RNNCell
     from minigrad.checkpoint import load_checkpoint, save_checkpoint
+    from minigrad.hookspecs import hookimpl
+    from minigrad.optimizers import clip_grad_norm, clip_grad_value
     from minigrad.registry import cell, loss, optimizer, plugins, wrapper
+
+_AT_FIRST_USE = {
+    "bptt": ("Window", "tbptt"),
+    "cells": ("GRUCell", "LSTMCell", "RNNCell"),
+    "checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "hookspecs": ("hookimpl",),
+    "optimizers": ("clip_grad_norm", "clip_grad_value"),
+    "registry": ("cell", "loss", "optimizer", "plugins", "wrapper"),
+}
+"""Names by the module that is imported when one of them is first asked for, which keeps `import minigrad` quick."""
 
 
 def __getattr__(name: str) -> Any:
-    """The registry and checkpoints, loaded when they are first used: what they import takes time."""
-    if name in ("cell", "loss", "optimizer", "plugins", "wrapper"):
-        from minigrad import registry
-
-        return getattr(registry, name)
-    if name in ("load_checkpoint", "save_checkpoint"):
-        from minigrad import checkpoint
-
-        return getattr(checkpoint, name)
+    for module, names in _AT_FIRST_USE.items():
+        if name in names:
+            return getattr(import_module(f"minigrad.{module}"), name)
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 
