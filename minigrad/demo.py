@@ -39,9 +39,7 @@ class CharacterModel(mg.Module):
         embedding_dim: size of a character's vector.
     """
 
-    def __init__(
-        self, characters: int, cell: str = "lstm", hidden_size: int = 192, num_layers: int = 2, embedding_dim: int = 64
-    ) -> None:
+    def __init__(self, characters: int, cell: str, hidden_size: int, num_layers: int, embedding_dim: int = 64) -> None:
         self.embedding = mg.Embedding(characters, embedding_dim)
         self.layers = mg.recurrent(cell, embedding_dim, hidden_size, num_layers)
         with mg.no_grad():  # a cell's outputs may have another size than its state
