@@ -36,6 +36,10 @@ class StaleParameterError(MinigradError, RuntimeError):
     """A backward walk needs a parameter's value from before its last update."""
 
 
+class PlanError(MinigradError, TypeError):
+    """A layer with `engine="plan"` has a cell that cannot be compiled; the message says why and what to change."""
+
+
 class StateDictError(MinigradError, ValueError):
     """A state dict does not fit the module; nothing was loaded."""
 

@@ -22,7 +22,7 @@ from minigrad.tensor import Parameter, Tensor
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "RecurrentLayer", "Stack", "recurrent"]
 
-ENGINES = ("auto", "tape")
+ENGINES = ("auto", "plan", "tape")
 
 
 class RecurrentLayer(Module):
@@ -82,6 +82,7 @@ class Recurrent(RecurrentLayer):
         batch_first: bool = False,
         engine: str = "auto",
         learn_initial_state: bool = False,
+        checkpoint_every: int | None = None,
     ) -> None:
         self.cell = check_cell(cell=cell)
         if engine not in ENGINES:
@@ -89,6 +90,7 @@ class Recurrent(RecurrentLayer):
         self.reverse = reverse
         self.batch_first = batch_first
         self.engine = engine
+        self.checkpoint_every = checkpoint_every
         if learn_initial_state:
             parameter = next(cell.parameters(), None)
             like = zeros(1) if parameter is None else parameter
@@ -156,6 +158,7 @@ class Bidirectional(RecurrentLayer):
         batch_first: bool = False,
         engine: str = "auto",
         learn_initial_state: bool = False,
+        checkpoint_every: int | None = None,
     ) -> None:
         if not callable(merge) and merge not in _MERGES:
             raise ValueError(f"merge is one of {', '.join(map(repr, _MERGES))}, or a function; not {merge!r}")
@@ -163,8 +166,8 @@ class Bidirectional(RecurrentLayer):
         backward_cell = cell.clone() if backward_cell is None else check_cell(backward_cell=backward_cell)
         self.merge = merge
         self.batch_first = batch_first
-        self.forward_layer = Recurrent(cell, False, batch_first, engine, learn_initial_state)
-        self.backward_layer = Recurrent(backward_cell, True, batch_first, engine, learn_initial_state)
+        self.forward_layer = Recurrent(cell, False, batch_first, engine, learn_initial_state, checkpoint_every)
+        self.backward_layer = Recurrent(backward_cell, True, batch_first, engine, learn_initial_state, checkpoint_every)
 
     def init_state(self, batch_size: int) -> Any:
         return self.forward_layer.init_state(batch_size), self.backward_layer.init_state(batch_size)
@@ -237,7 +240,9 @@ def recurrent(
     bidirectional: bool = False,
     dropout: float = 0.0,
     batch_first: bool = False,
+    engine: str = "auto",
     learn_initial_state: bool = False,
+    checkpoint_every: int | None = None,
     **cell_options: Any,
 ) -> RecurrentLayer:
     """Layers of any registered cell.
@@ -250,7 +255,7 @@ def recurrent(
         bidirectional: whether each layer is `Bidirectional` (and so doubles the input size of the next).
         dropout: between layers, in training.
         batch_first: x and outputs are (B, T, ...).
-        learn_initial_state: make each layer's initial state a parameter.
+        engine, learn_initial_state, checkpoint_every: as for `Recurrent`, for every layer.
         cell_options: passed on to the cell.
 
     Returns:
@@ -267,7 +272,13 @@ def recurrent(
         raise ValueError(f"num_layers must be at least 1; got {num_layers}")
     check_probability(dropout=dropout)
     layer = Bidirectional if bidirectional else Recurrent
-    wrap = partial(layer, batch_first=batch_first, learn_initial_state=learn_initial_state)
+    wrap = partial(
+        layer,
+        batch_first=batch_first,
+        engine=engine,
+        learn_initial_state=learn_initial_state,
+        checkpoint_every=checkpoint_every,
+    )
     layers: list[RecurrentLayer] = []
     size = input_size
     for _ in range(num_layers):
