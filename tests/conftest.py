@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -29,6 +30,8 @@ except mg.BackendUnavailableError as _error:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "host_only(reason): the backend makes no difference; runs once, on numpy")
+    config.addinivalue_line("markers", "both_engines: layers that choose an engine run compiled, and on the tape")
+    config.addinivalue_line("markers", "one_engine(reason): not twice, in a module that is marked both_engines")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -37,6 +40,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if host_only is not None and not (host_only.args or host_only.kwargs):
             raise pytest.UsageError(f"{metafunc.definition.nodeid}: host_only needs a reason")
         metafunc.parametrize("backend", ["numpy"] if host_only else BACKENDS, indirect=True)
+    marks = {mark.name: mark for mark in metafunc.definition.iter_markers()}
+    if "one_engine" in marks and not (marks["one_engine"].args and "both_engines" in marks):
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: one_engine needs a reason, and both_engines around it")
+    if "both_engines" in marks and "one_engine" not in marks:
+        metafunc.parametrize("engine", ["plan", "tape"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +56,15 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
     yield mg.get_backend()
     mg.set_backend("numpy")
     mg.set_default_dtype("float32")
+
+
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `engine="auto"` means in this run of the test: "auto" itself, or one engine if it is marked both_engines."""
+    chosen: str = getattr(request, "param", "auto")
+    if chosen == "tape":  # the module of that name, which the function `mg.recurrent` hides
+        monkeypatch.setattr(import_module("minigrad.recurrent"), "run_plan", lambda *a, **k: None, raising=False)
+    return chosen
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

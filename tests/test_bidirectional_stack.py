@@ -11,6 +11,8 @@ from cells_zoo import BUILT_IN, CELLS, DictState, H, I, NestedState, draw_x
 import minigrad as mg
 from minigrad.nest import leaves, map_nest
 
+pytestmark = pytest.mark.both_engines
+
 
 def same(found: Any, expected: Any) -> None:
     map_nest(lambda a, b: np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-7), found, expected)
@@ -60,6 +62,7 @@ def test_the_cells_may_differ() -> None:
     assert c.shape == h.shape
 
 
+@pytest.mark.one_engine("no layer runs")
 def test_the_other_cell_is_made_alike_with_weights_of_its_own() -> None:
     layer = mg.Bidirectional(mg.GRUCell(I, H, bias=False, reset_after=False, recurrent_init="orthogonal"))
     ahead, back = layer.forward_layer.cell, layer.backward_layer.cell
@@ -222,6 +225,7 @@ def test_layers_by_name(name: str, make: Any, bidirectional: bool, num_layers: i
     assert [type(cell) for cell in cells] == [type(BUILT_IN[name]())] * directions
 
 
+@pytest.mark.one_engine("no layer runs")
 def test_cell_options_reach_every_cell() -> None:
     layer = mg.GRU(I, H, num_layers=2, bidirectional=True, bias=False, reset_after=False)
     cells = [module for _, module in layer.named_modules() if isinstance(module, mg.GRUCell)]
@@ -233,6 +237,7 @@ def test_a_cell_says_how_large_its_output_is() -> None:
     assert layer(mg.ones((4, 3, I)))[0].shape == (4, 3, NestedState.output_size)
 
 
+@pytest.mark.one_engine("no layer runs")
 def test_layers_explain_themselves() -> None:
     text = mg.LSTM(I, H, num_layers=2, bidirectional=True).explain()
     assert text.count("LSTMCell") == 4

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad.nest import leaves
 
+pytestmark = pytest.mark.both_engines
 every_mode = pytest.mark.parametrize("stale", MODES)
 every_cell = pytest.mark.parametrize("name", [name for name in CELLS if name != "Bare"])
 

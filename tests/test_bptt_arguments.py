@@ -11,6 +11,7 @@ from cells_zoo import DictState
 
 import minigrad as mg
 
+pytestmark = pytest.mark.both_engines
 every_mode = pytest.mark.parametrize("stale", MODES)
 
 
@@ -75,11 +76,13 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("changed", "error", "message"), BAD, ids=[str(changed) for changed, _, _ in BAD])
 @every_mode
+@pytest.mark.one_engine("it is told before an engine is chosen")
 def test_bad_arguments_are_told_at_the_call(changed: Any, error: Any, message: str, stale: str) -> None:
     with pytest.raises(error, match=message):
         call(**({"stale": stale} | changed))
 
 
+@pytest.mark.one_engine("it is told before an engine is chosen")
 def test_bad_models_are_told_at_the_call() -> None:
     for model in (lambda x, state: (x, state), mg.GRU, "lstm", [mg.RNN(2, 3)]):
         with pytest.raises(TypeError, match=r"model must be a mg\.Module, so that its gradients can be cleared; got "):
@@ -92,6 +95,7 @@ def test_bad_models_are_told_at_the_call() -> None:
         call(Untouched(), lengths=[1, 2, 3, 4])
 
 
+@pytest.mark.one_engine("it is told before an engine is chosen")
 def test_a_state_that_does_not_fit_is_told_at_the_call() -> None:
     build = r"state must be built like init_state's, Tensor\[4, 3\]; this is "
     for state, shown in [
@@ -112,6 +116,7 @@ def test_a_state_that_does_not_fit_is_told_at_the_call() -> None:
 
 
 @every_mode
+@pytest.mark.one_engine("it is told before an engine is chosen")
 def test_data_with_a_history_are_told_at_the_call(stale: str) -> None:
     source = mg.ones((5, 4, 2), requires_grad=True)
     with pytest.raises(ValueError, match=r"xs has a history, .* pass xs.detach\(\), or compute it in the model"):
@@ -250,6 +255,7 @@ def test_gradients_from_elsewhere_are_not_added_to(stale: str) -> None:
     ],
     ids=["reverse", "bidirectional", "stacked", "sequential"],
 )
+@pytest.mark.one_engine("it is told before an engine is chosen")
 def test_models_without_a_past_to_carry_are_refused(model: Any, message: str) -> None:
     error = TypeError if "carry" in message else ValueError
     with pytest.raises(error, match=message):

@@ -13,6 +13,7 @@ from bptt_oracles import MODES, mse
 import minigrad as mg
 from minigrad.tape import Node
 
+pytestmark = pytest.mark.both_engines
 K1 = 50
 SIZES = [(stale, k2) for k2 in (K1, 2 * K1 + 10) for stale in MODES if k2 > K1 or stale == "recompute"]
 every_size = pytest.mark.parametrize(("stale", "k2"), SIZES)

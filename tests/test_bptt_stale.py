@@ -23,6 +23,7 @@ from cells_zoo import CELLS, H, I, Passing
 import minigrad as mg
 from minigrad.nest import leaves
 
+pytestmark = pytest.mark.both_engines
 LR = 0.05
 every_cell = pytest.mark.parametrize("name", [name for name in CELLS if name != "Bare"])
 

@@ -13,6 +13,7 @@ from cells_zoo import CELLS, H, I, draw_state
 import minigrad as mg
 from minigrad.nest import leaves, map_nest
 
+pytestmark = pytest.mark.both_engines
 every_mode = pytest.mark.parametrize("stale", MODES)
 sizes = pytest.mark.parametrize(("k1", "k2"), [(1, 3), (3, 3), (3, 5), (4, 30)])
 CAUSAL = [name for name in CELLS if name != "Bare"]

@@ -71,6 +71,7 @@ def named(states: Any) -> dict[str, mg.Tensor]:
     return dict(zip("hc", states if isinstance(states, tuple) else (states,), strict=False))
 
 
+@pytest.mark.both_engines
 @of_kind("recurrent")
 def test_layers_are_those_of_pytorch(name: str) -> None:
     golden = Golden(name)

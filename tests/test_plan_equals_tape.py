@@ -146,9 +146,8 @@ def test_no_grad(name: str) -> None:
         with mg.no_grad():
             ys, last, states = plan(*case.leaves(), return_states=True)
         agree([host(ys), list(map(host, leaves(states)))], [expected["ys"], expected["states"]])
-        for leaf in leaves((ys, last, states)):
-            assert not leaf.requires_grad
-            assert leaf.node is None
+        assert not any(leaf.requires_grad for leaf in leaves((ys, states)))
+        assert not any(leaf.node for leaf in leaves((ys, last, states)))  # a given leaf may come back as it is
     agree(run(plan, case), expected)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad.nest import leaves, map_nest
 
+pytestmark = pytest.mark.both_engines
 every_cell = pytest.mark.parametrize("name", CELLS)
 both_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 GARBAGE = [float("nan"), float("inf"), 1e30]

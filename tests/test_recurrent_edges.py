@@ -11,6 +11,7 @@ from cells_zoo import CELLS, H, I, Reading, draw_state, draw_x
 import minigrad as mg
 from minigrad.nest import leaves, map_nest
 
+pytestmark = pytest.mark.both_engines
 every_cell = pytest.mark.parametrize("name", CELLS)
 
 
@@ -188,6 +189,7 @@ def test_a_bad_x_is_told(layer: str, x: Any, message: str) -> None:
 )
 @pytest.mark.parametrize("form", ["bare", "tensor"])
 @pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.one_engine("it is told before an engine is chosen")
 def test_bad_lengths_are_told(layer: str, lengths: Any, message: str, form: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         LAYERS[layer]()(mg.ones((4, 3, I)), lengths=mg.tensor(lengths) if form == "tensor" else lengths)
@@ -215,6 +217,7 @@ def test_bad_lengths_are_told(layer: str, lengths: Any, message: str, form: str)
         ("Stack", lambda h: ((h, h), (h,)), r"state must be built like init_state's.*this is \(Tensor\[3, 3\],\)"),
     ],
 )
+@pytest.mark.one_engine("it is told before an engine is chosen")
 def test_a_bad_state_is_told(layer: str, state: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         LAYERS[layer]()(mg.ones((4, 3, I)), state(mg.zeros((3, H))))
@@ -256,6 +259,7 @@ def layer() -> mg.Recurrent:
         (lambda: mg.recurrent("gruu", I, H), r"gruu"),
     ],
 )
+@pytest.mark.one_engine("it is told before an engine is chosen")
 def test_bad_options_are_told(make: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError, mg.UnknownNameError), match=message):
         make()
