@@ -36,7 +36,7 @@ class StaleParameterError(MinigradError, RuntimeError):
     """A backward walk needs a parameter's value from before its last update."""
 
 
-class PlanError(MinigradError, TypeError):
+class PlanError(MinigradError, RuntimeError):
     """A layer with `engine="plan"` has a cell that cannot be compiled; the message says why and what to change."""
 
 

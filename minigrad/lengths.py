@@ -14,7 +14,12 @@ __all__ = ["Mask", "check_lengths"]
 
 
 class Mask:
-    """Which steps of which sequence count. Where none does one is run anyway, for gradients of 0."""
+    """Which steps of which sequence count. Where none does one is run anyway, for gradients of 0.
+
+    Attributes:
+        longest: how many steps to run; shortest: how many of them count for every sequence.
+        flags: (T, B) booleans, or None if every step counts.
+    """
 
     def __init__(self, lengths: Any, steps: int, batch: int, x: Tensor) -> None:
         self.counts = None if lengths is None else check_lengths(lengths, steps, batch)
@@ -25,31 +30,33 @@ class Mask:
             xp = x.backend.xp
             self.flags = xp.arange(steps)[:, None] < x.backend.asarray(self.counts)[None, :]
 
-    def clean(self, x: Tensor, time: int) -> Tensor:
-        """x with zeros past each end, so that not even a NaN there comes through."""
-        if self.flags is None:
-            return x
-        flags = self.flags.T if time else self.flags
-        return where(_like(flags, x), x, 0)
-
-    def output(self, t: int, y: Tensor) -> Tensor:
-        return y if t < self.shortest else where(_like(self.flags[t], y), y, 0)
-
-    def state(self, t: int, new: Any, old: Any) -> Any:
-        if t < self.shortest:
-            return new
-        return map_nest(partial(self._leaf, self.flags[t]), new, old)
-
-    @staticmethod
-    def _leaf(flags: Array, new: Any, old: Any) -> Any:
-        if new is old:
-            return new
-        if new.shape[:1] != flags.shape:
-            raise ValueError(f"with lengths, tensors of the state have the batch first; this one has shape {new.shape}")
-        return where(_like(flags, new), new, old)
+    def alive(self, reverse: bool) -> Array:
+        """The flags of the steps to run, in the order in which they are run; None if all of them count."""
+        if self.flags is None or self.shortest >= self.longest:
+            return None
+        flags = self.flags[: self.longest]
+        return flags[::-1] if reverse else flags
 
 
-def _like(flags: Array, x: Tensor) -> Array:
+def silence(alive: Any, y: Tensor) -> Tensor:
+    """y with 0 wherever a sequence has ended."""
+    return where(_like(alive, y), y, 0)
+
+
+def hold(alive: Any, new: Any, old: Any) -> Any:
+    """The state after a step: as it was where a sequence has ended."""
+    return map_nest(partial(_held, alive), new, old)
+
+
+def _held(alive: Any, new: Any, old: Any) -> Any:
+    if new is old:
+        return new
+    if new.shape[:1] != alive.shape:
+        raise ValueError(f"with lengths, tensors of the state have the batch first; this one has shape {new.shape}")
+    return where(_like(alive, new), new, old)
+
+
+def _like(flags: Any, x: Tensor) -> Any:
     """Flags for the first axes of x, with axes of size 1 for the others."""
     return flags.reshape(flags.shape + (1,) * (x.ndim - flags.ndim))
 

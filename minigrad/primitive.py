@@ -189,7 +189,7 @@ def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor
         record = needs_grad and op.rules and recorder.grad
         if recorder.tape is not None:
             node = Node(tick(), op, sources, attrs, op.keep(y, arrays), shape)
-            recorder.tape.nodes.append(node)
+            recorder.tape.note(node, y)
             return Tensor(y, bool(record), node)
         return Tensor(y, True, Node(tick(), op, sources, attrs, op.keep(y, arrays), shape)) if record else Tensor(y)
 

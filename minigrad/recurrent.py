@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from minigrad.backend import is_floating
+from minigrad.backend import backend_of, is_floating
 from minigrad.contract import Cell, check_input, check_state, checked_step, start_state
 from minigrad.creation import zeros, zeros_like
 from minigrad.layers import check_probability, check_size
-from minigrad.lengths import Mask
+from minigrad.lengths import Mask, hold, silence
 from minigrad.module import Module
+from minigrad.errors import PlanError
 from minigrad.nest import describe, map_nest
-from minigrad.ops import broadcast_to, concat, dropout, stack
+from minigrad.plan.engine import Plans, run_cell
+from minigrad.ops import broadcast_to, concat, dropout, flip, permute_dims, stack
 from minigrad.tape import no_grad
 from minigrad.tensor import Parameter, Tensor
 
@@ -91,6 +93,7 @@ class Recurrent(RecurrentLayer):
         self.batch_first = batch_first
         self.engine = engine
         self.checkpoint_every = checkpoint_every
+        self._plans = Plans()
         if learn_initial_state:
             parameter = next(cell.parameters(), None)
             like = zeros(1) if parameter is None else parameter
@@ -106,30 +109,74 @@ class Recurrent(RecurrentLayer):
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None, return_states: bool = False) -> Any:
         x = check_input(self.cell, x, axes=self.axes)
-        time = 1 if self.batch_first else 0
-        steps, batch = x.shape[time], x.shape[1 - time]
+        if self.batch_first:
+            x = swap_axes(x)
+        steps, batch = x.shape[:2]
         expected = start_state(self, self, x, batch)
         state = expected if state is None else check_state(state, expected)
         mask = Mask(lengths, steps, batch, x)
-        x = mask.clean(x, time)
-        ys: list[Any] = [None] * steps
-        states: list[Any] = [None] * steps
-        order = range(steps)[::-1] if self.reverse else range(steps)
-        for t in order:
-            if t < mask.longest:
-                y, new = checked_step(self.cell, x[:, t] if time else x[t], state)
-                ys[t] = mask.output(t, y)
-                state = mask.state(t, new, state)
-            states[t] = state
-        if not steps:  # take one for the shape of its output
-            with no_grad():
-                blank = zeros_like(self.cell.step(_zero_step(x, time), expected)[0])
+        run = x if mask.longest == steps else x[: mask.longest]
+        run = flip(run, 0) if self.reverse else run
+        alive = mask.alive(self.reverse)
+        run = run if alive is None else silence(alive, run)  # so that not even a NaN there comes through
+        if steps:
+            result = run_plan(self, run, state, alive, return_states)
+            ys, last, states = result or run_tape(self.cell, run, state, alive, return_states)
         else:
-            blank = zeros_like(y)
-        outputs = _stacked([blank if y is None else y for y in ys], blank, time)
-        if not return_states:
-            return outputs, state
-        return outputs, state, map_nest(lambda last, *all: _stacked(list(all), last, time), state, *states)
+            ys, last, states = self._no_steps(x, expected, state)
+        if self.reverse:
+            ys = flip(ys, 0)
+            states = map_nest(lambda leaf: flip(leaf, 0), states) if return_states else None
+        if missing := steps - mask.longest:
+            ys = _extended(ys, zeros_like(ys[0]), missing)
+            if return_states:
+                states = map_nest(partial(_extended, steps=missing), states, state if self.reverse else last)
+        if self.batch_first:
+            ys = swap_axes(ys)
+            states = map_nest(swap_axes, states) if return_states else None
+        return (ys, last, states) if return_states else (ys, last)
+
+    def _no_steps(self, x: Tensor, expected: Any, state: Any) -> Any:
+        """The results of a run over no steps; one is taken for the shape of its output."""
+        with no_grad():
+            y = self.cell.step(Tensor(x.backend.xp.zeros(x.shape[1:], dtype=x.dtype)), expected)[0]
+        return _no_rows(y), state, map_nest(_no_rows, state)
+
+
+def run_plan(layer: Recurrent, x: Tensor, state: Any, alive: Any, return_states: bool) -> Any:
+    """What `run_tape` returns, by the plan; None if the tape is to run."""
+    if layer.engine == "tape":
+        return None
+    plans, cell, every = layer._plans, layer.cell, layer.checkpoint_every
+    result = run_cell(plans, cell, x, state, alive, return_states, every, run_tape)
+    if result is None and layer.engine == "plan" and plans.latest is not None and plans.latest.reason:
+        raise PlanError(plans.latest.reason)
+    return result
+
+
+def run_tape(cell: Cell, x: Tensor, state: Any, alive: Any, return_states: bool) -> Any:
+    """Run a cell over x (T, B, ...) step by step, each operation recorded.
+
+    Args:
+        cell: any cell.
+        x: at least one step.
+        state: before the first step.
+        alive: (T, B) booleans, where a step counts; None if all do.
+        return_states: whether to keep the state after every step.
+
+    Returns:
+        (ys, the last state, the states after every step or None).
+    """
+    ys, states = [], []
+    full = None if alive is None else backend_of(alive).to_host(alive).all(axis=1)
+    for t in range(x.shape[0]):
+        y, new = checked_step(cell, x[t], state)
+        if full is not None and not full[t]:
+            y, new = silence(alive[t], y), hold(alive[t], new, state)
+        state = new
+        ys.append(y)
+        states.append(state)
+    return stack(ys), state, map_nest(lambda *leaves: stack(leaves), *states) if return_states else None
 
 
 class Bidirectional(RecurrentLayer):
@@ -308,7 +355,10 @@ def GRU(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) 
 
 def _past_ends_zero(ys: Tensor, lengths: Any, time: int) -> Tensor:
     """Merged outputs with zeros past each sequence's end, whatever the merge has put there."""
-    return ys if lengths is None else Mask(lengths, ys.shape[time], ys.shape[1 - time], ys).clean(ys, time)
+    if lengths is None:
+        return ys
+    alive = Mask(lengths, ys.shape[time], ys.shape[1 - time], ys).flags
+    return ys if alive is None else silence(alive.T if time else alive, ys)
 
 
 def _concat_features(ahead: Tensor, back: Tensor) -> Tensor:
@@ -352,13 +402,16 @@ def _learnable(leaf: Tensor) -> Tensor:
     return Parameter(leaf) if is_floating(leaf.dtype) else leaf
 
 
-def _zero_step(x: Tensor, time: int) -> Tensor:
-    """Zeros like one step of x."""
-    return Tensor(x.backend.xp.zeros(x.shape[:time] + x.shape[time + 1 :], dtype=x.dtype))
+def swap_axes(x: Tensor) -> Tensor:
+    """The first two axes exchanged."""
+    return permute_dims(x, (1, 0, *range(2, x.ndim)))
 
 
-def _stacked(parts: list[Tensor], like: Tensor, time: int) -> Tensor:
-    """Steps along the time axis, of which there may be none."""
-    if parts:
-        return stack(parts, axis=time)
-    return Tensor(like.backend.xp.zeros((*like.shape[:time], 0, *like.shape[time:]), dtype=like.dtype))
+def _no_rows(like: Tensor) -> Tensor:
+    """A tensor of no steps, each of which would be like this."""
+    return Tensor(like.backend.xp.zeros((0, *like.shape), dtype=like.dtype))
+
+
+def _extended(ys: Tensor, value: Tensor, steps: int) -> Tensor:
+    """`ys` with some more steps that all have one value."""
+    return concat([ys, broadcast_to(value, (steps, *value.shape))])

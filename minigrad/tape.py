@@ -128,6 +128,10 @@ class Tape:
     def __exit__(self, *exception: Any) -> None:
         recorder.tape = self._outer.pop()
 
+    def note(self, node: Node, y: Any) -> None:
+        """Keep a node whose result is the array `y`."""
+        self.nodes.append(node)
+
     def __len__(self) -> int:
         return len(self.nodes)
 

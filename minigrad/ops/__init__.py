@@ -7,6 +7,7 @@ from typing import Any
 
 from minigrad.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, softplus, tanh
 from minigrad.ops.elementwise import (
+    _detach,
     abs,
     add,
     astype,
@@ -145,6 +146,11 @@ def _transposed(self: Tensor) -> Tensor:
     return matrix_transpose(self) if self.ndim == 2 else permute_dims(self, tuple(range(self.ndim))[::-1])
 
 
+def _detached(self: Tensor) -> Tensor:
+    """The same values, cut off from the tape."""
+    return _detach(self)
+
+
 for _name, _value in {
     "__add__": add,
     "__radd__": _swapped(add),
@@ -173,6 +179,7 @@ for _name, _value in {
     "T": property(_transposed),
     "mT": property(lambda self: matrix_transpose(self)),
     "astype": astype,
+    "detach": _detached,
     "sum": sum,
     "mean": mean,
     "max": max,

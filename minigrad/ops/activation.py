@@ -23,8 +23,8 @@ defvjp(tanh, lambda g, y: g * (1 - y * y))
 @primitive
 def sigmoid(xp: Any, x: Array, /) -> Array:
     """1 / (1 + exp(-x)), with -x limited so that nothing over- or underflows: accurate far into both tails."""
-    x = xp.asarray(x)
-    y = xp.exp(xp.minimum(-x, 708.0 if x.dtype.itemsize == 8 else 87.0))
+    y = xp.negative(x)
+    y = xp.exp(xp.minimum(y, 708.0 if y.dtype.itemsize == 8 else 87.0))
     y += 1
     return 1 / y
 

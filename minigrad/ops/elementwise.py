@@ -308,6 +308,14 @@ def _inside(x: Any, low: float | None, high: float | None) -> Any:
     )
 
 
+# --- where a gradient ends
+
+
+@primitive
+def _detach(xp: Any, x: Array, /) -> Array:
+    return x
+
+
 # --- dtype
 
 

@@ -26,7 +26,7 @@ def _getitem(xp: Any, x: Array, /, index: Any) -> Array:
 
 @primitive
 def _getitem_transpose(xp: Any, g: Array, /, index: Any, shape: tuple[int, ...]) -> Array:
-    buffer = xp.zeros(shape, dtype=g.dtype)
+    buffer = xp.zeros_like(g, shape=shape)
     _add_at(buffer, g, shape, index)
     return buffer
 
@@ -97,7 +97,7 @@ def take(xp: Any, x: Array, indices: Array, /, axis: int = 0) -> Array:
 
 @primitive
 def _take_transpose(xp: Any, g: Array, indices: Array, /, axis: int, shape: tuple[int, ...]) -> Array:
-    buffer = xp.zeros(shape, dtype=g.dtype)
+    buffer = xp.zeros_like(g, shape=shape)
     _take_add(buffer, g, shape, indices, axis)
     return buffer
 
@@ -139,7 +139,7 @@ def take_along_axis(xp: Any, x: Array, indices: Array, /, axis: int = -1) -> Arr
 
 @primitive
 def _take_along_axis_transpose(xp: Any, g: Array, indices: Array, /, axis: int, shape: tuple[int, ...]) -> Array:
-    buffer = xp.zeros(shape, dtype=g.dtype)
+    buffer = xp.zeros_like(g, shape=shape)
     _take_along_axis_add(buffer, g, shape, indices, axis)
     return buffer
 

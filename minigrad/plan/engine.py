@@ -1,0 +1,267 @@
+"""Runs a recurrent layer's cell by its plan: as one operation on the tape, with the derived program as its gradient."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from minigrad.autograd import pull_back
+from minigrad.backend import get_default_dtype, random_state, set_random_state
+from minigrad.contract import Cell
+from minigrad.errors import PlanError
+from minigrad.nest import leaves, map_nest
+from minigrad.plan.abstract import Abstract
+from minigrad.plan.executor import Executor, Run
+from minigrad.plan.program import Program, build
+from minigrad.plan.shadow import fingerprint
+from minigrad.plan.trace import Request, trace
+from minigrad.primitive import Primitive
+from minigrad.tape import Node, recorder, tick
+from minigrad.tensor import Tensor
+
+CACHE_SIZE = 16
+"""How many plans a layer keeps, for different batch sizes, dtypes, modes..."""
+
+
+@dataclass
+class Plan:
+    """A compiled cell: its executor, or the reason why it has none."""
+
+    cell: str
+    program: Program | None
+    executor: Executor | None
+    reason: str
+    held: list[Any]
+
+    @property
+    def sources(self) -> list[Tensor | int]:
+        """Where the leaves come from."""
+        assert self.program is not None
+        return [source for _, source in self.program.step.leaves]
+
+
+class Plans:
+    """The plans of one layer, the latest used last. A copy of a layer starts without any."""
+
+    def __init__(self) -> None:
+        self.known: OrderedDict[Any, Plan] = OrderedDict()
+        self.latest: Plan | None = None
+
+    def __deepcopy__(self, memo: Any) -> Plans:
+        return Plans()
+
+    def __reduce__(self) -> Any:
+        return Plans, ()
+
+    def get(self, key: Any, make: Callable[[], Plan]) -> Plan:
+        """The plan known by this key, made now if there is none."""
+        plan = self.known.pop(key, None)
+        if plan is None:
+            plan = make()
+        self.known[key] = self.latest = plan
+        while len(self.known) > CACHE_SIZE:
+            self.known.popitem(last=False)
+        return plan
+
+
+def run_cell(
+    plans: Plans,
+    cell: Cell,
+    x: Tensor,
+    state: Any,
+    alive: Any,
+    return_states: bool,
+    checkpoint_every: int | None,
+    by_tape: Callable[..., Any],
+) -> Any:
+    """Run a cell over x (T, B, ...) by its plan, or return None if it has none.
+
+    Args:
+        plans: where to look for a plan and to keep it.
+        cell, x, state, alive, return_states, by_tape: see `recurrent.run_tape`, which is `by_tape`.
+        checkpoint_every: see `Recurrent`.
+    """
+    initial = list(leaves(state))
+    if recorder.tape is not None or not all([*x.shape, *(n for leaf in initial for n in leaf.shape)]):
+        return None  # somebody wants to see each operation, or there is nothing to compute
+    key, held = fingerprint(cell)
+    grad = recorder.grad and any(
+        tensor.requires_grad for tensor in (x, *initial, *held) if isinstance(tensor, Tensor)
+    )
+    abstract = map_nest(lambda leaf: Abstract(leaf.shape, leaf.dtype), state)
+    request = Request(
+        Abstract(x.shape[1:], x.dtype), abstract, grad, grad and x.requires_grad, alive is not None, return_states
+    )
+    key = (
+        key,
+        (x.shape[1:], x.dtype, x.backend.name, grad, request.x_grad, alive is not None, return_states),
+        [(leaf.shape, leaf.dtype) for leaf in initial],
+        (get_default_dtype(), checkpoint_every, repr(map_nest(lambda leaf: 0, state))),
+    )
+    plan = plans.get(repr(key), lambda: _compile(cell, request, x.backend, checkpoint_every, held))
+    if plan.executor is None:
+        return None
+    assert plan.program is not None
+    step = plan.program.step
+    sources = [initial[s] if isinstance(s, int) else s for s in plan.sources]
+    tensors = [x, *(initial[i] for i in step.changing), *sources]
+    before = random_state() if plan.executor.draws and grad else None
+    carries = [initial[i].data for i in step.changing]
+    run = plan.executor.forward(x.data, alive, carries, [source.data for source in sources])
+    ends = list(initial)
+    for position, end in zip(step.changing, run.states, strict=True):
+        ends[position] = Tensor(end)
+    outputs = [Tensor(output) for output in run.outputs]
+    if grad:
+        replay = _Replay(by_tape, cell, x, state, alive, return_states, before)
+        _record(plan.executor, run, tensors, outputs, ends, replay)
+    else:
+        plan.executor.release(run)
+    restored = iter(ends)
+    last = map_nest(lambda leaf: next(restored), state)
+    if not return_states:
+        return outputs[0], last, None
+    following = iter(outputs[1:])
+    return outputs[0], last, map_nest(lambda leaf: next(following), state)
+
+
+def _compile(cell: Cell, request: Request, backend: Any, checkpoint_every: int | None, held: list[Any]) -> Plan:
+    name = type(cell).__name__
+    try:
+        program = build(trace(cell, request))
+        return Plan(name, program, Executor(program, backend, checkpoint_every), "", held)
+    except PlanError as error:
+        return Plan(name, None, None, str(error), held)
+    except Exception as error:  # whatever an array without values does not bear
+        return Plan(name, None, None, f"{name}.step cannot be traced: {type(error).__name__}: {error}", held)
+
+
+# --- on the tape
+
+
+class _Cotangents:
+    """The cotangents of a run's results, as far as they have come. They add up like arrays."""
+
+    shape = ("cotangents",)
+
+    def __init__(self, parts: dict[int, Any]) -> None:
+        self.parts = parts
+
+    def __add__(self, other: _Cotangents) -> _Cotangents:
+        parts = dict(self.parts)
+        for number, part in other.parts.items():
+            parts[number] = parts[number] + part if number in parts else part
+        return _Cotangents(parts)
+
+
+@dataclass
+class _Replay:
+    """How to run the same again on the tape, for gradients of gradients."""
+
+    by_tape: Callable[..., Any]
+    cell: Cell
+    x: Tensor
+    state: Any
+    alive: Any
+    return_states: bool
+    drawn: Any
+
+    def pull_back(self, tensors: list[Tensor], g: _Cotangents) -> list[Any]:
+        """The gradients of `tensors`, recorded."""
+        now = random_state() if self.drawn is not None else None
+        try:
+            if now is not None:
+                set_random_state(self.drawn)
+            ys, last, states = self.by_tape(self.cell, self.x, self.state, self.alive, self.return_states)
+        finally:
+            if now is not None:
+                set_random_state(now)
+        results = [ys, *(leaves(states) if self.return_states else ()), *leaves(last)]
+        pairs = [(results[n], part) for n, part in g.parts.items() if results[n].requires_grad]
+        found = pull_back(
+            [result for result, _ in pairs],
+            [part if isinstance(part, Tensor) else Tensor(part) for _, part in pairs],
+            targets=[tensor.node or tensor for tensor in tensors if tensor.requires_grad],
+            create_graph=True,
+        )
+        return [found.get(tensor.node or tensor) for tensor in tensors]
+
+
+class _Backward:
+    """A run's gradients, computed once for each cotangent that comes."""
+
+    def __init__(self, executor: Executor, run: Run, tensors: list[Tensor], replay: _Replay) -> None:
+        self.executor, self.run, self.tensors, self.replay = executor, run, tensors, replay
+        self._for: Any = None
+        self._found: list[Any] = []
+
+    def __call__(self, index: int, g: _Cotangents) -> Any:
+        if self._for is not g:
+            self._for, self._found = g, self._gradients(g)
+        found, tensor = self._found[index], self.tensors[index]
+        return tensor.backend.xp.zeros(tensor.shape, dtype=tensor.dtype) if found is None else found
+
+    def _gradients(self, g: _Cotangents) -> list[Any]:
+        if any(isinstance(part, Tensor) for part in g.parts.values()):
+            return [Tensor(t.backend.xp.zeros_like(t.data)) if f is None else f for t, f in
+                    zip(self.tensors, self.replay.pull_back(self.tensors, g), strict=True)]
+        step = self.executor.program.step
+        count = len(step.outputs)
+        x_grad, carries, finals = self.executor.backward(
+            self.run, [g.parts.get(n) for n in range(count)], [g.parts.get(count + i) for i in step.changing]
+        )
+        found = [x_grad, *carries, *finals]
+        for number, (_, source) in enumerate(step.leaves):
+            if isinstance(source, int) and count + source in g.parts:  # an unchanged state passes its cotangent on
+                at = 1 + len(step.changing) + number
+                end = g.parts[count + source]
+                found[at] = end if found[at] is None else found[at] + end
+        return found
+
+    def __del__(self) -> None:
+        self.executor.release(self.run)
+
+
+_RUN = Primitive(lambda xp, *inputs: None)
+_RUN.name = "recurrent"
+_RUN.keeps_inputs = True
+_RUN.kept = [("backward", 0)]
+_RUN.rules = [(lambda g, backward, index=index: backward(index, g)) for index in range(0)]  # type: ignore[assignment]
+
+_PICK = Primitive(lambda xp, run, /, number=0: None)
+_PICK.name = "result"
+_PICK.rules = (lambda g, number: _Cotangents({number: g}),)
+
+
+class _Rules:
+    """One rule per input: the run's gradient with respect to it."""
+
+    def __iter__(self) -> Any:
+        index = 0
+        while True:
+            yield lambda g, backward, index=index: backward(index, g)
+            index += 1
+
+
+_RUN.rules = _Rules()  # type: ignore[assignment]
+
+
+def _record(
+    executor: Executor, run: Run, tensors: list[Tensor], outputs: list[Tensor], ends: list[Any], replay: _Replay
+) -> None:
+    """Put a run on the tape: one node for it, and one for each of its results."""
+    step = executor.program.step
+    inputs = [(t.node or t) if t.requires_grad else t for t in tensors]
+    node = Node(tick(), _RUN, inputs, {}, (_Backward(executor, run, tensors, replay),), _Cotangents.shape)
+    count = len(outputs)
+    results = [(n, out) for n, out in enumerate(outputs) if step.cotangents[n] is not None]
+    results += [
+        (count + position, ends[position])
+        for number, position in enumerate(step.changing)
+        if step.carried[number] is not None
+    ]
+    for number, tensor in results:
+        tensor.node = Node(tick(), _PICK, [node], {"number": number}, (), tensor.shape)
+        tensor.requires_grad = True

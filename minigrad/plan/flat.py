@@ -1,0 +1,337 @@
+"""Writes a program down as flat calls of array functions: one Python function per phase, to be run chunk by chunk.
+
+Each call writes into memory that is already there. Where an operand lies is looked up beforehand: a name stands for an
+array, or for a list of arrays, one per step (`[t]`) or one per chunk (`[c]`), which are views of that memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from minigrad.backend import is_floating
+from minigrad.plan.graph import Level, Operand, Value
+from minigrad.plan.layout import PHASES, Extent, Layout, is_feature_major, is_view
+from minigrad.plan.program import is_product, is_scatter
+from minigrad.plan.simplify import ELEMENTWISE
+from minigrad.plan.trace import is_random
+
+
+@dataclass(frozen=True)
+class Slot:
+    """How an array is handed to the code.
+
+    Attributes:
+        value: whose array.
+        rank: with axes of size 1 put before it up to this rank (of one step).
+        swapped: with the last two axes exchanged.
+        place: only this part of it: a piece's place, with slices as (start, stop, step); or `"after"`, see `Layout.offset`.
+        per: `"step"` or `"chunk"`: a list; `"run"`: one array.
+    """
+
+    value: int
+    rank: int
+    swapped: bool
+    place: Any
+    per: str
+
+
+class Code:
+    """The functions of a program for one layout.
+
+    Attributes:
+        source: for each phase the text of its function `(c, steps, first, *slots)`.
+        slots: for each phase what the function takes, in order.
+        names: what the text refers to beside its arguments: array functions (by name), numbers, forwards.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.numbers: dict[tuple[Any, Any], str] = {}
+        self.forwards: dict[str, Callable[..., Any]] = {}
+        self.functions: set[str] = set()
+        self.slots: dict[str, dict[Slot, str]] = {"forward": {}, "backward": {}}
+        self.lines: list[str] = []
+        self.source = {phase: self._function(phase) for phase in PHASES}
+
+    def _function(self, phase: str) -> str:
+        before, loop, after = PHASES[phase]
+        bins = self.layout.program.bins
+        self.phase, self.lines = phase, []
+        self._draws(bins[before])
+        self._bin(bins[before], batched=True)
+        mark = len(self.lines)
+        self._bin(bins[loop], batched=False)
+        for track in self.layout.tracks[phase]:
+            if not track.joined:
+                self._call("copyto", self._after(track), self._ref(track.result, len(track.result.shape), False))
+        self.lines[mark:] = ["for t in steps:", *("    " + line for line in self.lines[mark:] or ["pass"])]
+        self._bin(bins[after], batched=True)
+        if phase == "backward":
+            self._totals(bins["total"])
+        arguments = ", ".join(["c", "steps", "first", *self.slots[phase].values()])
+        return f"def {phase}({arguments}):\n" + "".join(f"    {line}\n" for line in self.lines)
+
+    def _bin(self, values: Iterable[Value], batched: bool) -> None:
+        self.batched = batched
+        for value in values:
+            if not is_view(value) and not _is_draw(value):
+                self._emit(value)
+
+    # --- operands
+
+    def _ref(self, value: Operand, rank: int, swapped: bool, place: Any = None, per: str | None = None) -> str:
+        """An operand as the code names it, aligned to a result of `rank` axes."""
+        if not isinstance(value, Value):
+            return repr(value)
+        per = per or ("chunk" if self.batched else "step")
+        if value.level is Level.CONSTANT or self.layout.extent_of(value) is Extent.STEP:
+            per = "run"
+        if place is not None:
+            place = tuple((p.start, p.stop, p.step) if isinstance(p, slice) else p for p in place)
+        slot = Slot(value.index, rank, swapped, place, per)
+        name = self.slots[self.phase].setdefault(slot, f"{value.name}_{len(self.slots[self.phase])}")
+        return name + {"step": "[t]", "chunk": "[c]", "run": ""}[per]
+
+    def _after(self, track: Any) -> str:
+        """Where a carry that is not joined with its result is put after a step."""
+        slot = Slot(track.source.index, len(track.source.shape), False, "after", "step")
+        return self.slots[self.phase].setdefault(slot, f"next_{len(self.slots[self.phase])}") + "[t]"
+
+    def _number(self, number: Any, dtype: Any) -> str:
+        """A Python number as an array, which is faster to compute with, where it has the result's dtype anyway."""
+        key = (number, str(dtype))
+        return self.numbers.setdefault(key, f"number_{len(self.numbers)}")
+
+    def _aligned(self, value: Operand, like: Value) -> str:
+        """An operand of an operation element by element."""
+        if not isinstance(value, Value):
+            floats = is_floating(like.dtype) and all(v.dtype == like.dtype for v in like.values)
+            return self._number(value, like.dtype) if floats else repr(value)
+        return self._ref(value, len(like.shape), is_feature_major(like))
+
+    def _natural(self, value: Operand, **options: Any) -> str:
+        return self._ref(value, len(value.shape) if isinstance(value, Value) else 0, False, **options)
+
+    def _swapped(self, value: Value, **options: Any) -> str:
+        return self._ref(value, len(value.shape), True, **options)
+
+    def _out(self, value: Value) -> str:
+        return self._ref(value, len(value.shape), is_feature_major(value))
+
+    def _call(self, function: str, *arguments: str) -> None:
+        self.functions.add(function)
+        self.lines.append(f"{function}({', '.join(arguments)})")
+
+    def _forward(self, value: Value, **changed: Any) -> str:
+        """The operation's own forward, with its attributes."""
+        name = f"{value.name}_forward_{len(self.forwards)}"
+        self.forwards[name] = partial(value.op.forward, **{**value.attrs, **changed})  # type: ignore[union-attr]
+        return name
+
+    # --- operations
+
+    def _emit(self, value: Value) -> None:
+        name = value.name
+        if name in _RECIPES:
+            _RECIPES[name](self, value)
+        elif name in _UFUNCS:
+            self._call(_UFUNCS[name], *(self._aligned(v, value) for v in value.inputs), self._out(value))
+        elif name in ELEMENTWISE:
+            operands = ", ".join(self._aligned(v, value) for v in value.inputs)
+            self._call("copyto", self._out(value), f"{self._forward(value)}(xp, {operands})")
+        else:
+            self._general(value)
+
+    def _general(self, value: Value) -> None:
+        """Any other operation: its own forward, on one step at a time."""
+        batched, self.batched = self.batched, False
+        operands = ", ".join(self._natural(v) for v in value.inputs)
+        line = f"copyto({self._natural(value)}, {self._forward(value)}(xp, {operands}))"
+        self.lines.extend(["for t in steps:", "    " + line] if batched else [line])
+        self.batched = batched
+
+    def _draws(self, values: Iterable[Value]) -> None:
+        """Random numbers, in the order in which a loop over steps draws them."""
+        draws = [value for value in values if _is_draw(value)]
+        self.batched = False
+        if draws:
+            self.lines.append("for t in steps:")
+        for value in draws:
+            out = self._natural(value)
+            like = out if value.op.inputs else ""  # type: ignore[union-attr]  # a mask is drawn like a tensor
+            self.lines.append(f"    copyto({out}, {self._forward(value)}(xp, {like}))")
+
+    def _reduction(self, value: Value) -> None:
+        (x,) = value.values
+        rank, keep = len(x.shape), value.attrs["keepdims"]
+        swapped = is_feature_major(x)
+        axis = negative_axes(value.attrs["axis"], rank, swapped)
+        out = self._ref(value, len(value.shape), swapped and keep)
+        operand = self._ref(x, rank, swapped)
+        if value.name == "mean":
+            count = 1
+            for a in negative_axes(value.attrs["axis"], rank, False):
+                count *= x.shape[a]
+            if not count:
+                return self._general(value)
+            self.lines.append(f"{operand}.sum(axis={axis}, keepdims={keep}, out={out})")
+            return self._call("multiply", out, self._number(1 / count, value.dtype), out)
+        self.lines.append(f"{operand}.{value.name}(axis={axis}, keepdims={keep}, out={out})")
+        return None
+
+    def _along_axis(self, value: Value) -> None:
+        (x,) = value.values
+        (axis,) = negative_axes(value.attrs["axis"], len(x.shape), is_feature_major(x))
+        self._call("copyto", self._out(value), f"{self._forward(value, axis=axis)}(xp, {self._out(x)})")
+
+    def _linear(self, value: Value) -> None:
+        x, weight = value.values
+        if len(x.shape) == 2:
+            self._call("matmul", self._natural(weight), self._swapped(x), self._out(value))
+        elif len(x.shape) == 1:
+            self._general(value)
+        else:
+            self._call("matmul", self._natural(x), self._swapped(weight), self._natural(value))
+
+    def _matmul(self, value: Value) -> None:
+        a, b = value.inputs
+        rank = len(value.shape)
+        if not (isinstance(a, Value) and isinstance(b, Value)) or min(len(a.shape), len(b.shape)) < 2:
+            self._general(value)
+        elif rank == 2:
+            self._call("matmul", self._swapped(b), self._swapped(a), self._out(value))
+        else:
+            self._call("matmul", self._ref(a, rank, False), self._ref(b, rank, False), self._natural(value))
+
+    def _where(self, value: Value) -> None:
+        condition, x1, x2 = value.inputs
+        if not isinstance(condition, Value):
+            return self._general(value)
+        out = self._out(value)
+        if (other := self._aligned(x2, value)) != out:
+            self._call("copyto", out, other)
+        self._call("copyto", out, self._aligned(x1, value), f"where={self._aligned(condition, value)}")
+        return None
+
+    def _sigmoid(self, value: Value) -> None:
+        out, limit = self._out(value), -708.0 if value.dtype.itemsize == 8 else -87.0
+        self._call("maximum", self._aligned(value.inputs[0], value), self._number(limit, value.dtype), out)
+        self._call("negative", out, out)
+        self._call("exp", out, out)
+        one = self._number(1.0, value.dtype)
+        self._call("add", out, one, out)
+        self._call("divide", one, out, out)
+
+    def _relu(self, value: Value) -> None:
+        self._call("maximum", self._aligned(value.inputs[0], value), self._number(0.0, value.dtype), self._out(value))
+
+    def _square(self, value: Value) -> None:
+        x = self._aligned(value.inputs[0], value)
+        self._call("multiply", x, x, self._out(value))
+
+    def _power(self, value: Value) -> None:
+        x, exponent = value.inputs
+        if not isinstance(exponent, Value) and exponent == 2:
+            return self._square(value)
+        return self._call("power", *(self._aligned(v, value) for v in value.inputs), self._out(value))
+
+    def _astype(self, value: Value) -> None:
+        self._call("copyto", self._out(value), self._aligned(value.inputs[0], value), "'unsafe'")
+
+    def _reshape(self, value: Value) -> None:
+        out = self._natural(value)
+        self._call("copyto", out, f"{self._natural(value.values[0])}.reshape({out}.shape)")
+
+    def _take(self, value: Value) -> None:
+        table, indices = value.inputs
+        whole = isinstance(indices, Value) and table.level is Level.CONSTANT and value.attrs["axis"] == 0
+        if not whole:
+            return self._general(value)
+        operands = f"{self._natural(table)}, {self._natural(indices)}"
+        return self._call("copyto", self._natural(value), f"{self._forward(value)}(xp, {operands})")
+
+    def _one_hot(self, value: Value) -> None:
+        operand = self._natural(value.inputs[0])
+        self._call("copyto", self._natural(value), f"{self._forward(value)}(xp, {operand})")
+
+    def _assemble(self, value: Value) -> None:
+        for piece, place in zip(value.values, value.attrs["places"], strict=True):
+            whole, where = self.layout.pieces.get(piece.index, (None, None))
+            if whole is value and where == place:
+                continue
+            rank = len(piece.shape)
+            swapped = rank == 2 and len(value.shape) == 2
+            self._call("copyto", self._ref(value, rank, swapped, place), self._ref(piece, rank, swapped))
+
+    # --- sums over steps
+
+    def _totals(self, totals: Iterable[Value]) -> None:
+        self.batched = True
+        joined: dict[int, str] = {}
+        for total in totals:
+            of: Value = total.attrs["of"]
+            out = self._ref(total, len(total.shape), False)
+            if is_product(total):
+                a, b = (self._joined(v, left, joined) for v, left in zip(of.values, (True, False), strict=True))
+                once, more = f"matmul({a}, {b}, {out})", f"add({out}, matmul({a}, {b}), {out})"
+            elif is_scatter(total):
+                rows = f"{self._natural(of.values[0])}.reshape(-1, {of.values[0].shape[1]})"
+                call = f"{self._forward(of)}(xp, {rows}, {self._natural(of.values[1])}.reshape(-1))"
+                once, more = f"copyto({out}, {call})", f"add({out}, {call}, {out})"
+            else:
+                each = self._natural(of)
+                once, more = f"{each}.sum(axis=0, out={out})", f"add({out}, {each}.sum(axis=0), {out})"
+            self.functions |= {"matmul", "add", "copyto"}
+            self.lines.append(f"{once} if first else {more}")
+
+    def _joined(self, value: Value, left: bool, joined: dict[int, str]) -> str:
+        """The values of all steps side by side: (rows, steps * columns) of the left factor; the right one stacked."""
+        key = value.index if left else -1 - value.index
+        if key not in joined:
+            rows, columns = value.shape if left else value.shape[::-1]
+            side = self._ref(value, 2, not left)
+            joined[key] = f"joined_{len(joined)}"
+            self.lines.append(f"{joined[key]} = {side}.transpose(1, 0, 2).reshape({rows}, -1)")
+        return joined[key] if left else f"{joined[key]}.T"
+
+
+def _is_draw(value: Value) -> bool:
+    return not isinstance(value.op, str) and is_random(value.op)
+
+
+def negative_axes(axis: Any, rank: int, swapped: bool) -> tuple[int, ...]:
+    """Axes counted from the end, so that more in front do not matter; as they lie where the last two are exchanged."""
+    axes = range(rank) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    counted = [a % rank - rank for a in axes] if rank else []
+    return tuple({-1: -2, -2: -1}.get(a, a) if swapped else a for a in counted)
+
+
+_UFUNCS = {
+    name: {"abs": "absolute"}.get(name, name)
+    for name in """abs add cos divide equal exp expm1 greater greater_equal isfinite less less_equal log log1p logical_and
+    logical_not logical_or maximum minimum multiply negative not_equal sign sin sqrt subtract tanh""".split()  # noqa: SIM905
+}
+_RECIPES: dict[str, Callable[[Code, Value], None]] = {
+    "sum": Code._reduction,
+    "mean": Code._reduction,
+    "max": Code._reduction,
+    "min": Code._reduction,
+    "softmax": Code._along_axis,
+    "log_softmax": Code._along_axis,
+    "linear": Code._linear,
+    "matmul": Code._matmul,
+    "where": Code._where,
+    "sigmoid": Code._sigmoid,
+    "relu": Code._relu,
+    "square": Code._square,
+    "power": Code._power,
+    "astype": Code._astype,
+    "astype_discrete": Code._astype,
+    "reshape": Code._reshape,
+    "take": Code._take,
+    "one_hot": Code._one_hot,
+    "assemble": Code._assemble,
+}

@@ -1,0 +1,271 @@
+"""One step of a cell as a graph: the forward traced under a tape, the backward derived from it by the tape's rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigrad.autograd import pull_back
+from minigrad.backend import is_floating, random_state, set_random_state, use_backend
+from minigrad.contract import Cell, checked_step
+from minigrad.errors import PlanError
+from minigrad.lengths import hold, silence
+from minigrad.nest import leaves, map_nest
+from minigrad.plan.abstract import Abstract
+from minigrad.plan.graph import Graph, Value, needed
+from minigrad.plan.shadow import Shadow, attributes
+from minigrad.primitive import Primitive
+from minigrad.tape import Node, Tape, enable_grad, no_grad
+from minigrad.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a plan is for, beside the cell.
+
+    Attributes:
+        x: one step's input (B, ...), without values.
+        state: the state, without values.
+        grad: whether there will be a backward; x_grad: whether x needs a gradient.
+        masked: whether sequences end at different steps.
+        return_states: whether the state after every step is an output.
+    """
+
+    x: Abstract
+    state: Any
+    grad: bool
+    x_grad: bool
+    masked: bool
+    return_states: bool
+
+
+@dataclass
+class Step:
+    """One step: forward, and backward if there is one. See `Value` for the words.
+
+    Attributes:
+        x, alive: given for each step; `alive` (B,) is true where a sequence has not ended.
+        carries, results: the floating or integer tensors of the state that change, before and after the step.
+        changing: for each of these its place in the state; the other tensors of the state are leaves.
+        leaves: what is given once per run: tensors of the cell, or the place of an unchanged tensor in the state.
+        outputs: y, and the state's tensors with `return_states`.
+        cotangents, carried: of each output and each carry; None where no gradient flows.
+        x_grad, carry_grads, leaf_grads: one step's contribution to each gradient.
+    """
+
+    graph: Graph
+    x: Value
+    alive: Value | None
+    carries: list[Value]
+    results: list[Value]
+    changing: list[int]
+    leaves: list[tuple[Value, Tensor | int]]
+    outputs: list[Value]
+    cotangents: list[Value | None]
+    carried: list[Value | None]
+    x_grad: Value | None
+    carry_grads: list[Value | None]
+    leaf_grads: list[Value | None]
+
+
+class Trace(Tape):
+    """A tape that also remembers the dtype of each result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: dict[Node, Any] = {}
+
+    def note(self, node: Node, y: Any) -> None:
+        super().note(node, y)
+        self.dtypes[node] = y.dtype
+
+
+def trace(cell: Cell, request: Request) -> Step:
+    """The step of a cell, or `PlanError` with the reason why it cannot be had."""
+    before = random_state()
+    try:
+        with use_backend("numpy"), np.errstate(all="ignore"):
+            first = _Forward(cell, request)
+            step = first.imported(Graph())
+            again = _Forward(cell, request).imported(step.graph)
+            if any(a is not b for a, b in zip(step.outputs + step.results, again.outputs + again.results, strict=True)):
+                raise PlanError(
+                    f"{type(cell).__name__}.step computes something else each time it is called with the same "
+                    "arguments. Random numbers come from mg.dropout_mask, mg.normal and mg.uniform; what counts steps "
+                    "belongs in the state"
+                )
+            if request.grad:
+                first.differentiate(step)
+            return step
+    finally:
+        set_random_state(before)
+
+
+class _Forward:
+    """The forward of one step on arrays without values."""
+
+    def __init__(self, cell: Cell, request: Request) -> None:
+        self.cell = cell
+        shadow = Shadow(cell)
+        self.originals = shadow.tensors
+        self.copies = {id(copy): copy for copy in shadow._copies.values() if isinstance(copy, Tensor)}
+        self.x = Tensor(request.x, request.x_grad)
+        self.alive = Tensor(Abstract(request.x.shape[:1], np.dtype(bool))) if request.masked else None
+        self.state = map_nest(lambda leaf: Tensor(leaf, request.grad and is_floating(leaf.dtype)), request.state)
+        self.tape = Trace()
+        before = attributes(shadow.module)
+        with enable_grad() if request.grad else no_grad(), self.tape:
+            y, new = checked_step(shadow.module, self.x, self.state)
+            if self.alive is not None:
+                new, y = hold(self.alive, new, self.state), silence(self.alive, y)
+        after = attributes(shadow.module)
+        if changed := sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)):
+            raise PlanError(
+                f"{type(cell).__name__}.step assigns {', '.join(changed)}, which the next step could read: "
+                "what changes from step to step belongs in the state"
+            )
+        self.old, self.new = list(leaves(self.state)), list(leaves(new))
+        self.outputs = [y, *self.new] if request.return_states else [y]
+
+    def imported(self, graph: Graph) -> Step:
+        """The forward as values of a graph."""
+        self.reader = _Reader(graph, self.cell, self.tape)
+        changing = [i for i, (a, b) in enumerate(zip(self.old, self.new, strict=True)) if a is not b]
+        given: list[tuple[Value, Tensor | int]] = []
+        for position, leaf in enumerate(self.old):
+            if position in changing:
+                self.reader.known[id(leaf)] = graph.source("carry", leaf.shape, leaf.dtype, changing.index(position))
+            else:
+                value = graph.source("leaf", leaf.shape, leaf.dtype, len(given), name=f"state[{position}]")
+                self.reader.known[id(leaf)] = value
+                given.append((value, position))
+        x = self.reader.known[id(self.x)] = graph.source("x", self.x.shape, self.x.dtype, 0)
+        alive = None
+        if self.alive is not None:
+            alive = self.reader.known[id(self.alive)] = graph.source("alive", self.alive.shape, self.alive.dtype, 0)
+        names = {id(p): name for name, p in self.cell.named_parameters()}
+        self.targets: list[Tensor] = [copy for copy in self.copies.values() if copy.requires_grad]
+        for copy in self.copies.values():
+            original = self.originals[id(copy)]
+            name = names.get(id(original), "constant")
+            value = graph.source("leaf", copy.shape, copy.dtype, len(given), name=name)
+            self.reader.known[id(copy)] = value
+            given.append((value, original))
+        self.reader.read(self.tape.nodes)
+        return Step(
+            graph=graph,
+            x=x,
+            alive=alive,
+            carries=[self.reader.value(self.old[i]) for i in changing],
+            results=[self.reader.value(self.new[i]) for i in changing],
+            changing=changing,
+            leaves=given,
+            outputs=[self.reader.value(output) for output in self.outputs],
+            cotangents=[None] * len(self.outputs),
+            carried=[None] * len(changing),
+            x_grad=None,
+            carry_grads=[None] * len(changing),
+            leaf_grads=[None] * len(given),
+        )
+
+    def differentiate(self, step: Step) -> None:
+        """Derive the backward: the tape's own walk, recorded, with cotangents that have no values either."""
+        reader, graph, seeds = self.reader, step.graph, []
+        for number, output in enumerate(self.outputs):
+            if output.requires_grad:
+                seeds.append((output, Tensor(Abstract(output.shape, output.dtype), True)))
+                step.cotangents[number] = graph.source("cotangent", output.shape, output.dtype, number)
+                reader.known[id(seeds[-1][1])] = step.cotangents[number]
+        for number, position in enumerate(step.changing):
+            new = self.new[position]
+            if new.requires_grad:
+                seeds.append((new, Tensor(Abstract(new.shape, new.dtype), True)))
+                step.carried[number] = graph.source("carried", new.shape, new.dtype, number)
+                reader.known[id(seeds[-1][1])] = step.carried[number]
+        wanted = [leaf for leaf in (self.x, *self.old, *self.targets) if leaf.requires_grad]
+        start = len(self.tape.nodes)
+        with self.tape:
+            found = pull_back(
+                [output for output, _ in seeds], [seed for _, seed in seeds], targets=wanted, create_graph=True
+            )
+        reader.read(self.tape.nodes[start:])
+        grads = {reader.known[id(leaf)].index: reader.value(cotangent) for leaf, cotangent in found.items()}
+        step.x_grad = grads.get(step.x.index)
+        step.carry_grads = [grads.get(carry.index) for carry in step.carries]
+        step.leaf_grads = [grads.get(leaf.index) for leaf, _ in step.leaves]
+        for number, carry in enumerate(step.carries):
+            if step.carried[number] is not None and step.carry_grads[number] is None:
+                step.carry_grads[number] = graph.constant(np.zeros(carry.shape, carry.dtype))
+
+
+class _Reader:
+    """Turns nodes of a tape into values of a graph."""
+
+    def __init__(self, graph: Graph, cell: Cell, tape: Trace) -> None:
+        self.graph, self.cell, self.tape = graph, cell, tape
+        self.known: dict[int, Value] = {}  # by identity of the leaf tensor, or of the node
+        self.draws = 0
+
+    def read(self, nodes: list[Node]) -> None:
+        """Add these nodes, which are in order."""
+        for node in nodes:
+            inputs = tuple(self._operand(source, node) for source in node.inputs)
+            for value in node.attrs.values():
+                self._check_attribute(value, node)
+            occurrence, attrs, op = None, node.attrs, node.primitive
+            if is_random(op) or not op.forward.__module__.startswith("minigrad."):
+                occurrence = self.draws = self.draws + 1
+            if is_random(op):
+                inputs = ()
+            dtype = self.tape.dtypes[node]
+            self.known[id(node)] = self.graph.add(op, inputs, attrs, node.shape, dtype, occurrence)
+
+    def value(self, tensor: Tensor) -> Value:
+        """The value of a tensor that came out of the trace."""
+        source = self._operand(tensor, None)
+        assert isinstance(source, Value)
+        return source
+
+    def _operand(self, source: Any, node: Node | None) -> Any:
+        if isinstance(source, Node):
+            return self.known[id(source)]
+        if isinstance(source, Tensor):
+            if source.node is not None and id(source.node) in self.known:
+                return self.known[id(source.node)]
+            if id(source) in self.known:
+                return self.known[id(source)]
+            if source.requires_grad:
+                raise PlanError(
+                    f"{type(self.cell).__name__}.step uses a tensor of shape {source.shape} that needs a gradient and "
+                    "is no attribute of the cell: assign it to one"
+                )
+            source = source.data
+        if isinstance(source, Abstract):
+            where = f" (in {node.op})" if node is not None else ""
+            raise PlanError(
+                f"{type(self.cell).__name__}.step uses the array of a tensor (.data, or a copy of it){where}, which "
+                "leaves no trace: compute with the tensor itself, and use mg.detach to stop its gradient"
+            )
+        if hasattr(source, "dtype"):
+            return self.graph.constant(np.array(source)) if source.shape else source.item()
+        return source
+
+    def _check_attribute(self, value: Any, node: Node) -> None:
+        if isinstance(value, Abstract):
+            raise PlanError(
+                f"{type(self.cell).__name__}.step indexes with integers that are computed in it (in {node.op}): "
+                "use mg.take or mg.take_along_axis"
+            )
+        if isinstance(value, tuple | list):
+            for part in value:
+                self._check_attribute(part, node)
+
+
+def is_random(op: Primitive) -> bool:
+    """Whether an operation draws from the generator."""
+    return op.forward.__module__ == "minigrad.ops.random"
+
+
+__all__ = ["Request", "Step", "is_random", "needed", "trace"]
