@@ -228,6 +228,54 @@ def test_flags_dtypes_and_sizes_in_turn() -> None:
             assert expected["ys"].dtype == dtype
 
 
+class Made(Small):
+    """Makes numbers of the default dtype, for its output alone."""
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        h = mg.tanh(self.into(x, state))
+        return h * mg.full((len(x), 1), 0.1) + mg.one_hot(mg.argmax(h, axis=-1), H), h
+
+
+def test_the_default_dtype_of_the_day_counts() -> None:
+    cell = Made().to(dtype="float32")
+    plan, tape = pair(cell)
+    with mg.default_dtype("float32"):
+        case = Case(cell)
+    for dtype in ("float32", "float64", "float32"):
+        with mg.default_dtype(dtype):
+            expected = run(tape, case)
+            agree(run(plan, case), expected, rtol=2e-4, atol=2e-5)
+        assert expected["ys"].dtype == dtype
+
+
+def test_the_current_backend_may_be_another() -> None:
+    """A layer runs where its weights and x are, also when it runs for the first time."""
+    cell = CELLS["gru"]()
+    plan, tape = pair(cell)
+    case = Case(cell)
+    expected = run(tape, case, lengths=[5, 1, 3])
+    x, state = case.leaves()
+    with mg.use_backend("numpy" if mg.get_backend().name != "numpy" else "strict"):
+        ys, _ = plan(x, state, [5, 1, 3])
+        mg.square(ys).sum().backward()
+        assert type(ys.data) is type(x.data) is type(x.grad.data)
+    np.testing.assert_allclose(ys.numpy(), expected["ys"], rtol=1e-10, atol=1e-10)
+    agree(run(plan, case, lengths=[5, 1, 3]), expected)
+
+
+def test_a_recording_tape_changes_nothing() -> None:
+    cell = CELLS["Joined"]()
+    plan, tape = pair(cell)
+    case = Case(cell)
+    expected = run(tape, case)
+    for _ in range(2):
+        with mg.Tape() as record:
+            agree(run(plan, case), expected)
+        assert len(record) > 0
+        assert str(record)
+        agree(run(plan, case), expected)
+
+
 def test_one_cell_in_many_layers() -> None:
     """Layers over one cell, each with other options, and two layers of one build with weights of their own."""
     cell, other = CELLS["Joined"](), CELLS["Joined"]()
