@@ -167,7 +167,7 @@ def test_a_cell_of_a_doubtful_kind_is_right_or_refused(name: str, engine: str) -
     layer, tape = mg.Recurrent(cell, engine=engine), mg.Recurrent(cell, engine="tape")
     case = Case(cell)
     try:
-        layer(case.x)
+        run(layer, case, [5, 1, 3])  # the first run of its kind may look at a step
     except mg.PlanError as error:
         if engine == "auto":
             raise
