@@ -7,11 +7,12 @@ from numbers import Integral, Real
 from typing import Any
 
 from minigrad import init
-from minigrad.backend import is_floating
+from minigrad.backend import Array, is_floating
 from minigrad.creation import ones, zeros
 from minigrad.module import Module
 from minigrad.ops import dropout, linear, mean, normal, square, take
 from minigrad.ops import sqrt as sqrt_of
+from minigrad.primitive import primitive
 from minigrad.tensor import Parameter, Tensor, as_tensor
 
 __all__ = ["Dropout", "Embedding", "LayerNorm", "Linear", "Sequential"]
@@ -65,11 +66,17 @@ class Embedding(Module):
         indices = as_tensor(indices, like=self.weight)
         if indices.dtype.kind not in "iu":
             raise TypeError(f"Embedding takes integers; these are {indices.dtype} (use .astype('int64'))")
-        size = self.weight.shape[0]
-        if bool(((indices.data < 0) | (indices.data >= size)).any()):  # a GPU would read past the end without a word
-            values = indices.numpy()
-            raise IndexError(f"Embedding takes integers in 0..{size - 1}; these are in {values.min()}..{values.max()}")
-        return take(self.weight, indices, axis=0)
+        return take(self.weight, _in_range(indices, size=self.weight.shape[0]), axis=0)
+
+
+@primitive
+def _in_range(xp: Any, indices: Array, /, size: int) -> Array:
+    """The indices, none of which a GPU would read past the end with without a word."""
+    known = getattr(indices, "has_values", True)  # not in a trace
+    if known and bool(((indices < 0) | (indices >= size)).any()):
+        low, high = indices.min().item(), indices.max().item()
+        raise IndexError(f"Embedding takes integers in 0..{size - 1}; these are in {low}..{high}")
+    return indices
 
 
 class Dropout(Module):

@@ -184,7 +184,7 @@ def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor
             raise TypeError(f"the forward of {op.name} must return an array; it returned {y!r}") from None
         if y.dtype is _FLOAT64 and "dtype" not in attrs:
             y, arrays = _narrowed(op, backend or _backend_of(op, arrays), y, arrays, attrs)
-        if not shape:
+        if not shape and not hasattr(y, "__array_function__"):  # a scalar, which NumPy returns for a 0-d array
             y = (backend or _backend_of(op, arrays)).xp.asarray(y)
         record = needs_grad and op.rules and recorder.grad
         if recorder.tape is not None:

@@ -12,13 +12,13 @@ from typing import Any
 from minigrad.backend import backend_of, is_floating
 from minigrad.contract import Cell, check_input, check_state, checked_step, start_state
 from minigrad.creation import zeros, zeros_like
+from minigrad.errors import PlanError
 from minigrad.layers import check_probability, check_size
 from minigrad.lengths import Mask, hold, silence
 from minigrad.module import Module
-from minigrad.errors import PlanError
 from minigrad.nest import describe, map_nest
-from minigrad.plan.engine import Plans, run_cell
 from minigrad.ops import broadcast_to, concat, dropout, flip, permute_dims, stack
+from minigrad.plan.engine import Plans, run_cell
 from minigrad.tape import no_grad
 from minigrad.tensor import Parameter, Tensor
 

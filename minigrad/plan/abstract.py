@@ -25,6 +25,7 @@ class Abstract(np.lib.mixins.NDArrayOperatorsMixin):
 
     __slots__ = ("dtype", "shape")
     __hash__ = None  # type: ignore[assignment]  # as for arrays
+    has_values = False
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         self.shape = shape

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from typing import Any
 
 from minigrad.autograd import pull_back
@@ -87,17 +89,18 @@ def run_cell(
     if recorder.tape is not None or not all([*x.shape, *(n for leaf in initial for n in leaf.shape)]):
         return None  # somebody wants to see each operation, or there is nothing to compute
     key, held = fingerprint(cell)
-    grad = recorder.grad and any(
-        tensor.requires_grad for tensor in (x, *initial, *held) if isinstance(tensor, Tensor)
-    )
-    abstract = map_nest(lambda leaf: Abstract(leaf.shape, leaf.dtype), state)
+    grad = recorder.grad and any(tensor.requires_grad for tensor in (x, *initial, *held) if isinstance(tensor, Tensor))
+
+    def blank(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return Tensor(Abstract(shape, tensor.dtype), grad and tensor.requires_grad)
+
     request = Request(
-        Abstract(x.shape[1:], x.dtype), abstract, grad, grad and x.requires_grad, alive is not None, return_states
+        blank(x, x.shape[1:]), map_nest(lambda t: blank(t, t.shape), state), grad, alive is not None, return_states
     )
     key = (
         key,
-        (x.shape[1:], x.dtype, x.backend.name, grad, request.x_grad, alive is not None, return_states),
-        [(leaf.shape, leaf.dtype) for leaf in initial],
+        (x.shape[1:], x.dtype, x.backend.name, grad, x.requires_grad, alive is not None, return_states),
+        [(leaf.shape, leaf.dtype, leaf.requires_grad) for leaf in initial],
         (get_default_dtype(), checkpoint_every, repr(map_nest(lambda leaf: 0, state))),
     )
     plan = plans.get(repr(key), lambda: _compile(cell, request, x.backend, checkpoint_every, held))
@@ -205,18 +208,20 @@ class _Backward:
 
     def _gradients(self, g: _Cotangents) -> list[Any]:
         if any(isinstance(part, Tensor) for part in g.parts.values()):
-            return [Tensor(t.backend.xp.zeros_like(t.data)) if f is None else f for t, f in
-                    zip(self.tensors, self.replay.pull_back(self.tensors, g), strict=True)]
+            return [
+                Tensor(t.backend.xp.zeros_like(t.data)) if f is None else f
+                for t, f in zip(self.tensors, self.replay.pull_back(self.tensors, g), strict=True)
+            ]
         step = self.executor.program.step
-        count = len(step.outputs)
+        outputs = len(step.outputs)
         x_grad, carries, finals = self.executor.backward(
-            self.run, [g.parts.get(n) for n in range(count)], [g.parts.get(count + i) for i in step.changing]
+            self.run, [g.parts.get(n) for n in range(outputs)], [g.parts.get(outputs + i) for i in step.changing]
         )
         found = [x_grad, *carries, *finals]
         for number, (_, source) in enumerate(step.leaves):
-            if isinstance(source, int) and count + source in g.parts:  # an unchanged state passes its cotangent on
+            if isinstance(source, int) and outputs + source in g.parts:  # an unchanged state passes its cotangent on
                 at = 1 + len(step.changing) + number
-                end = g.parts[count + source]
+                end = g.parts[outputs + source]
                 found[at] = end if found[at] is None else found[at] + end
         return found
 
@@ -224,28 +229,32 @@ class _Backward:
         self.executor.release(self.run)
 
 
-_RUN = Primitive(lambda xp, *inputs: None)
-_RUN.name = "recurrent"
-_RUN.keeps_inputs = True
-_RUN.kept = [("backward", 0)]
-_RUN.rules = [(lambda g, backward, index=index: backward(index, g)) for index in range(0)]  # type: ignore[assignment]
-
-_PICK = Primitive(lambda xp, run, /, number=0: None)
-_PICK.name = "result"
-_PICK.rules = (lambda g, number: _Cotangents({number: g}),)
-
-
 class _Rules:
     """One rule per input: the run's gradient with respect to it."""
 
     def __iter__(self) -> Any:
-        index = 0
-        while True:
-            yield lambda g, backward, index=index: backward(index, g)
-            index += 1
+        return (partial(self.rule, index) for index in count())
+
+    @staticmethod
+    def rule(index: int, g: _Cotangents, backward: _Backward) -> Any:
+        return backward(index, g)
 
 
-_RUN.rules = _Rules()  # type: ignore[assignment]
+def _only(number: int, g: Any) -> _Cotangents:
+    return _Cotangents({number: g})
+
+
+def _primitive(name: str, rules: Any, kept: list[tuple[str, int]]) -> Primitive:
+    """An operation that is only ever put on the tape by hand."""
+    op = Primitive(lambda xp, x, /: x)
+    op.name, op.rules, op.kept = name, rules, kept
+    return op
+
+
+_RUN = _primitive("recurrent", _Rules(), [("backward", 0)])
+_RUN.keeps_inputs = True
+_UNREAD = _primitive("unread", (lambda g: g,), [])
+"""A parameter whose value the backward does not read, so that an update in between does no harm."""
 
 
 def _record(
@@ -253,15 +262,19 @@ def _record(
 ) -> None:
     """Put a run on the tape: one node for it, and one for each of its results."""
     step = executor.program.step
-    inputs = [(t.node or t) if t.requires_grad else t for t in tensors]
+    outputs_count = len(outputs)
+    inputs: list[Any] = [t.node or t for t in tensors]
+    reached = [step.x_grad, *step.carried, *step.leaf_grads]
+    for number, (tensor, grad) in enumerate(zip(tensors, reached, strict=True)):
+        leaf, source = step.leaves[number - len(tensors)] if number > len(step.carried) else (None, None)
+        if not tensor.requires_grad or (grad is None and not isinstance(source, int)):
+            inputs[number] = None
+        elif leaf is not None and tensor.node is None and leaf.index not in step.guarded:
+            inputs[number] = Node(tick(), _UNREAD, [tensor], {}, (), tensor.shape)
     node = Node(tick(), _RUN, inputs, {}, (_Backward(executor, run, tensors, replay),), _Cotangents.shape)
-    count = len(outputs)
     results = [(n, out) for n, out in enumerate(outputs) if step.cotangents[n] is not None]
-    results += [
-        (count + position, ends[position])
-        for number, position in enumerate(step.changing)
-        if step.carried[number] is not None
-    ]
+    results += [(outputs_count + p, ends[p]) for p, need in zip(step.changing, step.ends_need, strict=True) if need]
     for number, tensor in results:
-        tensor.node = Node(tick(), _PICK, [node], {"number": number}, (), tensor.shape)
+        pick = _primitive("result", (partial(_only, number),), [])
+        tensor.node = Node(tick(), pick, [node], {}, (), tensor.shape)
         tensor.requires_grad = True

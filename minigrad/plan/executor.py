@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import inf, nan, prod
 from typing import Any
 
 from minigrad.backend import Backend, random_state, set_random_state, use_backend
@@ -52,7 +52,7 @@ class Executor:
         names: dict[str, Any] = {name: getattr(xp, name) for name in self.code.functions}
         for (number, dtype), name in self.code.numbers.items():
             names[name] = xp.asarray(number, dtype=dtype)
-        names |= self.code.forwards | {"xp": xp}
+        names |= self.code.forwards | {"xp": xp, "inf": inf, "nan": nan}
         exec(compile("\n".join(self.code.source.values()), "<plan>", "exec"), names)
         self.functions = {phase: names[phase] for phase in self.code.source}
         self.draws = any(is_random(v.op) for v in program.bins["input"] if not isinstance(v.op, str))
@@ -87,7 +87,8 @@ class Executor:
                 run.checkpoints.append((self._carries(run, number), random_state() if self.draws else None))
             self._forward_span(run, number)
         run.states = [
-            workspace.at(track, steps, arrays, workspace.spans[-1][-1]).copy() for track in self.layout.tracks["forward"]
+            workspace.at(track, steps, arrays, workspace.spans[-1][-1]).copy()
+            for track in self.layout.tracks["forward"]
         ]
         run.outputs = [self._over_time(output, run) for output in step.outputs]
         return run
@@ -121,7 +122,7 @@ class Executor:
             there = workspace.position(track, boundary, to)
             if here != there:
                 base = workspace.array(track.source, run.arrays)
-                self.backend.xp.copyto(base[there], base[here])
+                self.backend.xp.copyto(part_of(base, there), part_of(base, here))
 
     def _over_time(self, value: Value, run: Run) -> Any:
         """A value at all steps, (T, ...)."""
@@ -132,7 +133,9 @@ class Executor:
 
     # --- backward
 
-    def backward(self, run: Run, cotangents: list[Any], state_cotangents: list[Any]) -> tuple[Any, list[Any], list[Any]]:
+    def backward(
+        self, run: Run, cotangents: list[Any], state_cotangents: list[Any]
+    ) -> tuple[Any, list[Any], list[Any]]:
         """Pull cotangents back through a run.
 
         Args:
@@ -268,7 +271,7 @@ class Workspace:
         """A carry between two steps, batch first."""
         array = self.array(track.source, arrays)
         if self.layout.extent_of(track.source) is not Extent.STEP:
-            array = array[self.position(track, boundary, c)]
+            array = part_of(array, self.position(track, boundary, c))
         return array.swapaxes(-1, -2) if is_feature_major(track.source) else array
 
     # --- views
@@ -277,20 +280,22 @@ class Workspace:
         """A value at the first step of its memory, batch first."""
         if value.index in self.layout.pieces:
             whole, place = self.layout.pieces[value.index]
-            return self._natural(whole, arrays)[place]
+            return part_of(self._natural(whole, arrays), place)
         if is_view(value):
             operand = self._natural(value.values[0], arrays)
+            if value.name == "getitem":
+                return part_of(operand, value.attrs["index"])
             return value.op.forward(self.xp, operand, **value.attrs)  # type: ignore[union-attr]
         array = self.array(self.layout.owner(value), arrays)
         if self.layout.extent_of(value) is not Extent.STEP:
-            array = array[self.layout.offset(value, after)]
+            array = part_of(array, self.layout.offset(value, after))
         return array if value is self.layout.direct or not is_feature_major(value) else array.swapaxes(-1, -2)
 
     def _view(self, slot: Slot, arrays: dict[int, Any]) -> Any:
         value = self.executor.values[slot.value]
         view = self._natural(value, arrays, slot.place == "after")
         if slot.place not in (None, "after"):
-            view = view[tuple(slice(*part) if isinstance(part, tuple) else part for part in slot.place)]
+            view = part_of(view, tuple(slice(*p) if isinstance(p, tuple) else p for p in slot.place))
         return shaped(view, slot.rank, slot.swapped)
 
     def over_time(self, value: Value, rank: int, swapped: bool, place: Any, arrays: dict[int, Any]) -> Any:
@@ -310,7 +315,7 @@ class Workspace:
         starts = [self._start(extent, c) for c in range(len(self.chunks))]
         if slot.per == "chunk":
             return [batched[a - start : b - start] for (a, b), start in zip(self.chunks, starts, strict=True)]
-        each = list(batched)
+        each = [part_of(batched, n) for n in range(len(batched))] if batched.ndim == 1 else list(batched)
         if extent is Extent.RUN:
             return each
         return [each[t - start] for (a, b), start in zip(self.chunks, starts, strict=True) for t in range(a, b)]
@@ -343,6 +348,12 @@ class Workspace:
         start, (a, b) = self._start(self.layout.extent_of(value), c), self.chunks[c]
         into = self.over_time(value, len(value.shape), False, None, arrays)[a - start : b - start]
         into.fill(0) if array is None else self.xp.copyto(into, array[a:b])
+
+
+def part_of(array: Any, index: Any) -> Any:
+    """A view of a part, also where it is a single element."""
+    index = index if isinstance(index, tuple) else (index,)
+    return array[index if Ellipsis in index else (*index, ...)]
 
 
 def shaped(view: Any, rank: int, swapped: bool) -> Any:

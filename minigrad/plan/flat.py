@@ -51,7 +51,7 @@ class Code:
         self.layout = layout
         self.numbers: dict[tuple[Any, Any], str] = {}
         self.forwards: dict[str, Callable[..., Any]] = {}
-        self.functions: set[str] = set()
+        self.functions = {"copyto"}
         self.slots: dict[str, dict[Slot, str]] = {"forward": {}, "backward": {}}
         self.lines: list[str] = []
         self.source = {phase: self._function(phase) for phase in PHASES}
@@ -123,6 +123,8 @@ class Code:
 
     def _call(self, function: str, *arguments: str) -> None:
         self.functions.add(function)
+        if function in ("maximum", "minimum"):  # NumPy wants this one by name
+            arguments = (*arguments[:-1], f"out={arguments[-1]}")
         self.lines.append(f"{function}({', '.join(arguments)})")
 
     def _forward(self, value: Value, **changed: Any) -> str:

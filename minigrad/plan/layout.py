@@ -202,9 +202,7 @@ class Layout:
         return all(operand is track.source for operand in readers) and may_overwrite(result, track.source)
 
     def _reads(self, value: Value, track: Track) -> bool:
-        return (
-            value.level is not Level.CONSTANT and value is not track.result and self.owner(value) is track.source
-        )
+        return value.level is not Level.CONSTANT and value is not track.result and self.owner(value) is track.source
 
     def offset(self, value: Value, after: bool) -> int:
         """At which entry of its memory a value's first step is; `after` for where a track has its result."""
@@ -258,7 +256,7 @@ class Layout:
             mine = self.buffer_of.get(self.owner(value).index) if value.level is not Level.CONSTANT else None
             for operand in {self.owner(o) for o in [*value.values, value] if o.level is not Level.CONSTANT}:
                 number = self.buffer_of.get(operand.index)
-                if number is None or number == mine and operand is not self.owner(value):
+                if number is None or (number == mine and operand is not self.owner(value)):
                     continue
                 if last.get(operand.index) == position and self._is_local(operand, name):
                     buffer = self.buffers[number]
@@ -305,7 +303,7 @@ def may_overwrite(value: Value, operand: Value) -> bool:
     """Whether an operation can write its result over this operand while it reads it."""
     if value.name not in ELEMENTWISE or (value.shape, value.dtype) != (operand.shape, operand.dtype):
         return False
-    return value.name != "where" or operand is not value.inputs[0] and operand is not value.inputs[1]
+    return value.name != "where" or (operand is not value.inputs[0] and operand is not value.inputs[1])
 
 
 def is_view(value: Value) -> bool:
@@ -314,8 +312,10 @@ def is_view(value: Value) -> bool:
         return False
     if value.name == "getitem":
         index = value.attrs["index"]
-        return all(type(part) in (int, slice, type(None), type(...)) for part in
-                   (index if isinstance(index, tuple) else (index,)))
+        return all(
+            type(part) in (int, slice, type(None), type(...))
+            for part in (index if isinstance(index, tuple) else (index,))
+        )
     if value.name == "reshape":
         return [n for n in value.shape if n != 1] == [n for n in value.values[0].shape if n != 1]
     return value.name in ("matrix_transpose", "permute_dims", "expand_dims", "squeeze", "broadcast_to", "flip")

@@ -117,7 +117,7 @@ def _total(graph: Graph, value: Value, totals: dict[int, Value]) -> Value:
         return value  # a zero: what depends on no cotangent is no gradient
     name, operands = value.name, value.inputs
     varying = [isinstance(operand, Value) and operand.level is not Level.CONSTANT for operand in operands]
-    if _is_linear(name, varying) and (name == "sum" or _has_product(value)):
+    if _is_linear(name, varying) and (name in ("sum", "matmul", "linear") or _has_product(value)):
         summed = tuple(_total(graph, o, totals) if v else o for o, v in zip(operands, varying, strict=True))
         return graph.add(value.op, summed, value.attrs, value.shape, value.dtype)
     if value.index not in totals:
@@ -143,7 +143,8 @@ def _has_product(value: Value) -> bool:
 def is_product(total: Value) -> bool:
     """Whether a total is of matrix products, so that one product of all steps' operands gives the sum."""
     of: Value = total.attrs["of"]
-    return of.name == "matmul" and all(len(operand.shape) == 2 for operand in of.values)
+    varying = [operand for operand in of.values if operand.level is not Level.CONSTANT]
+    return of.name == "matmul" and [len(operand.shape) for operand in varying] == [2, 2]
 
 
 def is_scatter(total: Value) -> bool:

@@ -17,15 +17,24 @@ from minigrad.backend import is_floating
 from minigrad.plan.graph import Graph, Level, Operand, Value
 from minigrad.primitive import Primitive
 
-ADD, SUBTRACT, MULTIPLY, DIVIDE, NEGATIVE, LINEAR, GETITEM = (
+ADD, SUBTRACT, MULTIPLY, DIVIDE, NEGATIVE, LINEAR, RESHAPE, GETITEM = (
     f.op  # type: ignore[attr-defined]  # of a primitive
-    for f in (ops.add, ops.subtract, ops.multiply, ops.divide, ops.negative, ops.linear, ops.indexing._getitem)
+    for f in (
+        ops.add,
+        ops.subtract,
+        ops.multiply,
+        ops.divide,
+        ops.negative,
+        ops.linear,
+        ops.reshape,
+        ops.indexing._getitem,
+    )
 )
 
 ELEMENTWISE = frozenset(
     """abs add clip cos divide elu equal exp expm1 greater greater_equal isfinite leaky_relu less less_equal log log1p
     logical_and logical_not logical_or maximum minimum multiply negative not_equal power relu sigmoid sign sin softplus
-    sqrt square subtract tanh where astype astype_discrete""".split()  # noqa: SIM905
+    sqrt square subtract tanh where astype astype_discrete in_range""".split()  # noqa: SIM905
 )
 """Operations that work element by element, whatever the shape."""
 
@@ -271,7 +280,10 @@ def _merged(graph: Graph, a: Value, b: Value) -> Value | None:
     for piece, place in zip(b.inputs, b.attrs["places"], strict=True):
         where = _ranges(place)
         if where in pieces:
-            pieces[where] = (graph.apply(ADD, pieces[where][0], piece), place)
+            known, place = pieces[where]
+            if piece.shape != known.shape:  # one index is an integer, the other a slice of one element
+                piece = graph.apply(RESHAPE, piece, shape=known.shape)
+            pieces[where] = (graph.apply(ADD, known, piece), place)
         elif any(not disjoint(known, where) for known in pieces):
             return None
         else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from minigrad.autograd import pull_back
-from minigrad.backend import is_floating, random_state, set_random_state, use_backend
+from minigrad.backend import random_state, set_random_state, use_backend
 from minigrad.contract import Cell, checked_step
 from minigrad.errors import PlanError
 from minigrad.lengths import hold, silence
@@ -26,17 +27,16 @@ class Request:
     """What a plan is for, beside the cell.
 
     Attributes:
-        x: one step's input (B, ...), without values.
-        state: the state, without values.
-        grad: whether there will be a backward; x_grad: whether x needs a gradient.
+        x: one step's input (B, ...), a tensor without values that needs a gradient or not.
+        state: the state before the first step, likewise.
+        grad: whether there will be a backward.
         masked: whether sequences end at different steps.
         return_states: whether the state after every step is an output.
     """
 
-    x: Abstract
+    x: Tensor
     state: Any
     grad: bool
-    x_grad: bool
     masked: bool
     return_states: bool
 
@@ -52,6 +52,8 @@ class Step:
         leaves: what is given once per run: tensors of the cell, or the place of an unchanged tensor in the state.
         outputs: y, and the state's tensors with `return_states`.
         cotangents, carried: of each output and each carry; None where no gradient flows.
+        ends_need: for each carry whether the state after the last step needs a gradient.
+        guarded: indices of the leaves that must not be updated before the backward: the tape would keep their values.
         x_grad, carry_grads, leaf_grads: one step's contribution to each gradient.
     """
 
@@ -65,6 +67,8 @@ class Step:
     outputs: list[Value]
     cotangents: list[Value | None]
     carried: list[Value | None]
+    ends_need: list[bool]
+    guarded: set[int]
     x_grad: Value | None
     carry_grads: list[Value | None]
     leaf_grads: list[Value | None]
@@ -87,33 +91,46 @@ def trace(cell: Cell, request: Request) -> Step:
     before = random_state()
     try:
         with use_backend("numpy"), np.errstate(all="ignore"):
-            first = _Forward(cell, request)
-            step = first.imported(Graph())
-            again = _Forward(cell, request).imported(step.graph)
-            if any(a is not b for a, b in zip(step.outputs + step.results, again.outputs + again.results, strict=True)):
-                raise PlanError(
-                    f"{type(cell).__name__}.step computes something else each time it is called with the same "
-                    "arguments. Random numbers come from mg.dropout_mask, mg.normal and mg.uniform; what counts steps "
-                    "belongs in the state"
-                )
+            graph = Graph()
+            forward = _Forward(cell, request, [leaf.requires_grad for leaf in leaves(request.state)])
+            step = forward.imported(graph)
+            while True:
+                again = _Forward(cell, request, forward.needing)
+                repeated = again.imported(graph)
+                if step.outputs + step.results != repeated.outputs + repeated.results:
+                    raise PlanError(
+                        f"{type(cell).__name__}.step computes something else each time it is called with the same "
+                        "arguments. Random numbers come from mg.dropout_mask, mg.normal and mg.uniform; what counts "
+                        "steps belongs in the state"
+                    )
+                if again.needing == forward.needing:
+                    break
+                forward = again
             if request.grad:
-                first.differentiate(step)
-            return step
+                again.differentiate(repeated)
+            return repeated
     finally:
         set_random_state(before)
 
 
 class _Forward:
-    """The forward of one step on arrays without values."""
+    """The forward of one step on arrays without values.
 
-    def __init__(self, cell: Cell, request: Request) -> None:
+    Args:
+        cell, request: what to trace, and for what.
+        needing: for each tensor of the state whether it needs a gradient before the step. The attribute of this name
+            says the same of the state after it, or before it: what comes to need one at some step.
+    """
+
+    def __init__(self, cell: Cell, request: Request, needing: list[bool]) -> None:
         self.cell = cell
         shadow = Shadow(cell)
         self.originals = shadow.tensors
         self.copies = {id(copy): copy for copy in shadow._copies.values() if isinstance(copy, Tensor)}
-        self.x = Tensor(request.x, request.x_grad)
+        self.x = request.x
         self.alive = Tensor(Abstract(request.x.shape[:1], np.dtype(bool))) if request.masked else None
-        self.state = map_nest(lambda leaf: Tensor(leaf, request.grad and is_floating(leaf.dtype)), request.state)
+        flags = iter(needing)
+        self.state = map_nest(lambda leaf: Tensor(leaf.data, next(flags)), request.state)
         self.tape = Trace()
         before = attributes(shadow.module)
         with enable_grad() if request.grad else no_grad(), self.tape:
@@ -126,8 +143,10 @@ class _Forward:
                 f"{type(cell).__name__}.step assigns {', '.join(changed)}, which the next step could read: "
                 "what changes from step to step belongs in the state"
             )
-        self.old, self.new = list(leaves(self.state)), list(leaves(new))
+        in_order = map_nest(lambda old, new: new, self.state, new)  # a dict may come back in another
+        self.old, self.new = list(leaves(self.state)), list(leaves(in_order))
         self.outputs = [y, *self.new] if request.return_states else [y]
+        self.needing = [a.requires_grad or b.requires_grad for a, b in zip(self.old, self.new, strict=True)]
 
     def imported(self, graph: Graph) -> Step:
         """The forward as values of a graph."""
@@ -165,10 +184,20 @@ class _Forward:
             outputs=[self.reader.value(output) for output in self.outputs],
             cotangents=[None] * len(self.outputs),
             carried=[None] * len(changing),
+            ends_need=[self.new[i].requires_grad for i in changing],
+            guarded={self.reader.known[leaf].index for leaf in self._kept() if leaf in self.reader.known},
             x_grad=None,
             carry_grads=[None] * len(changing),
             leaf_grads=[None] * len(given),
         )
+
+    def _kept(self) -> Iterator[int]:
+        """The tensors that rules of the tape keep, by identity; a view of a tensor stands for it."""
+        for node in self.tape.nodes:
+            for source in node.inputs if node.primitive.keeps_inputs else ():
+                while isinstance(source, Node) and source.primitive.view:
+                    source = source.inputs[0]
+                yield id(source)
 
     def differentiate(self, step: Step) -> None:
         """Derive the backward: the tape's own walk, recorded, with cotangents that have no values either."""
@@ -180,10 +209,11 @@ class _Forward:
                 reader.known[id(seeds[-1][1])] = step.cotangents[number]
         for number, position in enumerate(step.changing):
             new = self.new[position]
+            if self.needing[position]:
+                step.carried[number] = graph.source("carried", new.shape, new.dtype, number)
             if new.requires_grad:
                 seeds.append((new, Tensor(Abstract(new.shape, new.dtype), True)))
-                step.carried[number] = graph.source("carried", new.shape, new.dtype, number)
-                reader.known[id(seeds[-1][1])] = step.carried[number]
+                reader.known[id(seeds[-1][1])] = step.carried[number]  # type: ignore[assignment]  # there is one
         wanted = [leaf for leaf in (self.x, *self.old, *self.targets) if leaf.requires_grad]
         start = len(self.tape.nodes)
         with self.tape:
