@@ -143,8 +143,8 @@ class Runner(NamedTuple):
 def make_inputs(cell: str, size: Size) -> Inputs:
     """Random data, and weights as minigrad draws them, except those of layer normalisation.
 
-    No gain is 1 and no bias 0, so that the comparison of results sees both. And gains are small: with gains around 1 the
-    normalised LSTM is chaotic, and over 200 steps rounding errors grow until no two libraries agree.
+    No gain is 1 and no bias 0, so that the comparison of results sees both. And gains are small: with gains around 1
+    the normalised LSTM is chaotic, and over 200 steps rounding errors grow until no two libraries agree.
     """
     mg.seed(0)
     random = np.random.default_rng(0)
