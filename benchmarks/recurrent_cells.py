@@ -178,16 +178,6 @@ def minigrad_runner(engine: str, cell: str, inputs: Inputs) -> Runner:
     return Runner(train, forward, lambda value: value.numpy(), f"NumPy {np.__version__}", layer.explain)
 
 
-def plan_compile_seconds() -> float | None:
-    """What the plan engine says that it has spent on compiling in this process, if it says so."""
-    try:
-        from minigrad import plan
-    except ImportError:
-        return None
-    ask = getattr(plan, "compile_seconds", None)
-    return float(ask()) if callable(ask) else None
-
-
 def save_case(path: Path, cell: str, size: Size) -> None:
     """Write the inputs of a case and what the tape makes of them, to which every library is held."""
     inputs = make_inputs(cell, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import log
 from typing import Any, NamedTuple
 
@@ -55,12 +55,9 @@ def ratio(case: Case, peer: str, mode: str = "train") -> float | None:
 
 
 def compile_milliseconds(case: Case) -> float | None:
-    """What the plan says that compiling took, or else its first train step less a later one."""
-    plan = case["peers"].get("plan", {})
-    if "train" not in plan:
-        return None
-    seconds = plan["first"]["train"] - plan["train"] if plan["compile"] is None else plan["compile"]
-    return max(0.0, seconds * 1e3)
+    """By how much the first train step of a new layer with the plan outlasts its next ones."""
+    seconds = case["peers"].get("plan", {}).get("compile")
+    return None if seconds is None else max(0.0, seconds * 1e3)
 
 
 ALL = tuple(NAMES)
@@ -172,7 +169,8 @@ def targets(cases: list[Case]) -> Table:
         made.add_column(two_lines(size), justify="right")
     made.add_column("met", justify="right")
     for target in TARGETS:
-        cells = [cell for cell in target.cells if any(case["cell"] == cell for case in cases)]
+        measured = [case["cell"] for case in cases if target.value(case) is not None]
+        cells = [cell for cell in target.cells if cell in measured]
         for cell in cells:
             shown = {}
             verdicts = []
@@ -204,10 +202,9 @@ def remarks(results: dict[str, Any]) -> None:
             notes.setdefault(peer, set()).add(found["note"])
             versions.add(found["version"])
             worst = max(worst, *found["differences"].values())
-    if any("engine tape" in note for note in notes.get("plan", ())):
-        console.print(Text("engine='plan' ran on the tape here, at least in part: " + min(notes["plan"]), "bold red"))
+    warn_of_tape(notes.get("plan", ()))
     for peer, kinds in notes.items():
-        if peer != "tape":
+        if peer not in ("plan", "tape"):
             console.print(f"{PEERS[peer]}: {'; '.join(sorted(kinds))}")
     settings = results["settings"]
     console.print(
@@ -215,6 +212,12 @@ def remarks(results: dict[str, Any]) -> None:
         f"{settings['rounds']} alternating rounds of {settings['budget']:g} s. All outputs and gradients are those of "
         f"minigrad's tape; the largest difference is {worst:.0e} of the largest value.",
     )
+
+
+def warn_of_tape(notes: Iterable[str]) -> None:
+    """Say so if what should be the plan's figures are the tape's, going by what `explain` answered."""
+    for line in sorted({line for note in notes for line in note.splitlines() if "engine tape" in line}):
+        console.print(Text(f"engine='plan' ran on the tape: {line}", "bold red"))
 
 
 def report_demo(results: dict[str, Any]) -> None:
@@ -234,5 +237,4 @@ def report_demo(results: dict[str, Any]) -> None:
         f"largest difference of the two loss curves: {largest / log(2):.1e} bits per character, in window "
         f"{apart.index(largest) + 1}; mean difference {sum(apart) / len(apart) / log(2):.1e}"
     )
-    if "engine tape" in results["plan"]["note"]:
-        console.print(Text("engine='plan' ran on the tape here: " + results["plan"]["note"], "bold red"))
+    warn_of_tape([results["plan"]["note"]])
