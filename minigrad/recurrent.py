@@ -105,7 +105,10 @@ class Recurrent(RecurrentLayer):
         return map_nest(lambda leaf: broadcast_to(leaf, (batch_size, *leaf.shape[1:])), self.initial_state)
 
     def explain(self) -> str:
-        return f"Recurrent({type(self.cell).__name__}): engine tape. Each step is recorded operation by operation."
+        name = f"Recurrent({type(self.cell).__name__})"
+        if self.engine == "tape":
+            return f"{name}: engine tape, as asked for. Each step is recorded operation by operation."
+        return f"{name}: {self._plans.explain()}"
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None, return_states: bool = False) -> Any:
         x = check_input(self.cell, x, axes=self.axes)
@@ -168,7 +171,7 @@ def run_tape(cell: Cell, x: Tensor, state: Any, alive: Any, return_states: bool)
         (ys, the last state, the states after every step or None).
     """
     ys, states = [], []
-    full = None if alive is None else backend_of(alive).to_host(alive).all(axis=1)
+    full: Any = None if alive is None else backend_of(alive).to_host(alive).all(axis=1)
     for t in range(x.shape[0]):
         y, new = checked_step(cell, x[t], state)
         if full is not None and not full[t]:

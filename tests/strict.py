@@ -148,7 +148,7 @@ def _unwrapped(name: str, value: Any) -> Any:
 
 
 def _call(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if refused := kwargs.keys() & {"initial", "where", "like"}:
+    if refused := kwargs.keys() & {"initial", "like", *(() if name == "copyto" else ("where",))}:
         raise TypeError(f"{name} takes no {sorted(refused)} on the device")
     args = tuple(_unwrapped(name, arg) for arg in args)
     return _wrapped(function(*args, **{key: _unwrapped(name, value) for key, value in kwargs.items()}))
@@ -202,10 +202,25 @@ _AS_THEY_ARE = """bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float1
 dtype inf nan pi e newaxis finfo iinfo floating integer""".split()  # noqa: SIM905
 
 
+class StrictStrideTricks:
+    """What stands for the module `cupy.lib.stride_tricks`."""
+
+    @staticmethod
+    def as_strided(x: StrictArray, shape: Any, strides: Any) -> StrictArray:
+        return StrictArray(np.lib.stride_tricks.as_strided(x._host, shape, strides))
+
+
+class StrictLib:
+    """What stands for the module `cupy.lib`."""
+
+    stride_tricks = StrictStrideTricks
+
+
 class StrictNamespace:
     """What stands for the module `cupy`: `asarray` takes host data, every other function device data alone."""
 
     ndarray = StrictArray
+    lib = StrictLib
 
     def __init__(self) -> None:
         for name in _FUNCTIONS:

@@ -16,6 +16,7 @@ from minigrad.errors import PlanError
 from minigrad.nest import leaves, map_nest
 from minigrad.plan.abstract import Abstract
 from minigrad.plan.executor import Executor, Run
+from minigrad.plan.explain import describe
 from minigrad.plan.program import Program, build
 from minigrad.plan.shadow import fingerprint
 from minigrad.plan.trace import Request, trace
@@ -56,6 +57,14 @@ class Plans:
 
     def __reduce__(self) -> Any:
         return Plans, ()
+
+    def explain(self) -> str:
+        """The latest plan in words, or why there is none."""
+        if self.latest is None:
+            return "engine plan. The step is traced and compiled at the first call; ask again after it."
+        if self.latest.program is None:
+            return f"engine tape, because the step cannot be compiled. {self.latest.reason}"
+        return f"engine plan. The latest run was of this program:\n{describe(self.latest.program)}"
 
     def get(self, key: Any, make: Callable[[], Plan]) -> Plan:
         """The plan known by this key, made now if there is none."""
@@ -136,7 +145,8 @@ def _compile(cell: Cell, request: Request, backend: Any, checkpoint_every: int |
         program = build(trace(cell, request))
         return Plan(name, program, Executor(program, backend, checkpoint_every), "", held)
     except PlanError as error:
-        return Plan(name, None, None, str(error), held)
+        text = str(error)
+        return Plan(name, None, None, text if name in text else f"{name}.step cannot be traced: {text}", held)
     except Exception as error:  # whatever an array without values does not bear
         return Plan(name, None, None, f"{name}.step cannot be traced: {type(error).__name__}: {error}", held)
 
@@ -147,7 +157,7 @@ def _compile(cell: Cell, request: Request, backend: Any, checkpoint_every: int |
 class _Cotangents:
     """The cotangents of a run's results, as far as they have come. They add up like arrays."""
 
-    shape = ("cotangents",)
+    shape: Any = ("cotangents",)
 
     def __init__(self, parts: dict[int, Any]) -> None:
         self.parts = parts

@@ -41,7 +41,7 @@ class Executor:
     Args:
         program: what to compute.
         backend: where.
-        checkpoint_every: keep the carries at each so many steps only, and compute what is between anew for the backward.
+        checkpoint_every: keep the carries at each so many steps, and compute what is between anew for the backward.
     """
 
     def __init__(self, program: Program, backend: Backend, checkpoint_every: int | None) -> None:

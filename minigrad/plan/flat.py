@@ -27,7 +27,7 @@ class Slot:
         value: whose array.
         rank: with axes of size 1 put before it up to this rank (of one step).
         swapped: with the last two axes exchanged.
-        place: only this part of it: a piece's place, with slices as (start, stop, step); or `"after"`, see `Layout.offset`.
+        place: only this part of it (slices as (start, stop, step)); or `"after"`, see `Layout.offset`.
         per: `"step"` or `"chunk"`: a list; `"run"`: one array.
     """
 
@@ -235,7 +235,7 @@ class Code:
         self._call("multiply", x, x, self._out(value))
 
     def _power(self, value: Value) -> None:
-        x, exponent = value.inputs
+        exponent = value.inputs[1]
         if not isinstance(exponent, Value) and exponent == 2:
             return self._square(value)
         return self._call("power", *(self._aligned(v, value) for v in value.inputs), self._out(value))
@@ -293,7 +293,7 @@ class Code:
         """The values of all steps side by side: (rows, steps * columns) of the left factor; the right one stacked."""
         key = value.index if left else -1 - value.index
         if key not in joined:
-            rows, columns = value.shape if left else value.shape[::-1]
+            rows = value.shape[0 if left else 1]
             side = self._ref(value, 2, not left)
             joined[key] = f"joined_{len(joined)}"
             self.lines.append(f"{joined[key]} = {side}.transpose(1, 0, 2).reshape({rows}, -1)")
@@ -313,8 +313,9 @@ def negative_axes(axis: Any, rank: int, swapped: bool) -> tuple[int, ...]:
 
 _UFUNCS = {
     name: {"abs": "absolute"}.get(name, name)
-    for name in """abs add cos divide equal exp expm1 greater greater_equal isfinite less less_equal log log1p logical_and
-    logical_not logical_or maximum minimum multiply negative not_equal sign sin sqrt subtract tanh""".split()  # noqa: SIM905
+    for name in """abs add cos divide equal exp expm1 greater greater_equal isfinite less less_equal log log1p
+    logical_and logical_not logical_or maximum minimum multiply negative not_equal sign sin sqrt subtract
+    tanh""".split()  # noqa: SIM905
 }
 _RECIPES: dict[str, Callable[[Code, Value], None]] = {
     "sum": Code._reduction,

@@ -1,8 +1,8 @@
 """Where the flat executor keeps each value: which values share memory, for how many steps, and which are mere views.
 
-A value of shape (B, F) is stored feature-major, as (F, B): the gates of a step are then contiguous blocks, and a product
-is weight @ state. Others keep their layout. Only the *owner* of memory is allocated; a view, a piece that is computed
-right where it is assembled, and an operation done in place all live in the memory of another value.
+A value of shape (B, F) is stored feature-major, as (F, B): the gates of a step are then contiguous blocks, and a
+product is weight @ state. Others keep their layout. Only the *owner* of memory is allocated; a view, a piece that is
+computed right where it is assembled, and an operation done in place all live in the memory of another value.
 """
 
 from __future__ import annotations

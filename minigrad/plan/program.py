@@ -8,7 +8,7 @@ Nothing here knows how a value is stored or which library computes it; that is t
 | input | x, not the carry | for many steps at once, before the loop |
 | recurrent | the carry, and the next carry depends on it | in the loop |
 | output | the carry, but the next carry does not need it | for many steps at once, after the loop |
-| coefficient | values of the forward and cotangents of outputs, no carried cotangent | at once, before the backward loop |
+| coefficient | the forward and cotangents of outputs, no carried one | at once, before the backward loop |
 | cotangent | the carried cotangent, and the next one depends on it | in the backward loop |
 | sink | the carried cotangent, but nothing in the loop needs it | at once, after the backward loop |
 | total | a sum over all steps | as steps are done |
@@ -18,11 +18,9 @@ Nothing here knows how a value is stored or which library computes it; that is t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from minigrad.plan.graph import Graph, Level, Value, needed
 from minigrad.plan.trace import Step
-from minigrad.tensor import Tensor
 
 BINS = ("constant", "input", "recurrent", "output", "coefficient", "cotangent", "sink", "total", "final")
 
@@ -106,8 +104,8 @@ def build(step: Step) -> Program:
 # --- sums over all steps
 
 _LINEAR = frozenset(
-    """negative reshape matrix_transpose permute_dims expand_dims squeeze broadcast_to getitem getitem_transpose flip sum
-    mean astype assemble""".split()  # noqa: SIM905
+    """negative reshape matrix_transpose permute_dims expand_dims squeeze broadcast_to getitem getitem_transpose flip
+    sum mean astype assemble""".split()  # noqa: SIM905
 )
 
 
@@ -160,8 +158,3 @@ def operands_of_total(total: Value) -> list[Value]:
     """What has to be computed for a total."""
     of: Value = total.attrs["of"]
     return of.values if is_product(total) or is_scatter(total) else [of]
-
-
-def leaf_name(value: Value, source: Tensor | int) -> Any:
-    """What a leaf is called."""
-    return value.attrs.get("name", source)

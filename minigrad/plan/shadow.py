@@ -98,6 +98,9 @@ class Shadow:
             made = type(value)((name, self._copy(part)) for name, part in value.items())
         elif type(value) in (list, tuple):
             made = type(value)(map(self._copy, value))
+        elif hasattr(value, "__dict__") and not isinstance(value, _OPAQUE) and type(value).__new__ is object.__new__:
+            made = self._copies[id(value)] = object.__new__(type(value))  # nothing of it is outside its __dict__
+            vars(made).update({name: self._copy(part) for name, part in vars(value).items()})
         else:
             made = value
         self._copies[id(value)] = made

@@ -17,19 +17,15 @@ from minigrad.backend import is_floating
 from minigrad.plan.graph import Graph, Level, Operand, Value
 from minigrad.primitive import Primitive
 
-ADD, SUBTRACT, MULTIPLY, DIVIDE, NEGATIVE, LINEAR, RESHAPE, GETITEM = (
-    f.op  # type: ignore[attr-defined]  # of a primitive
-    for f in (
-        ops.add,
-        ops.subtract,
-        ops.multiply,
-        ops.divide,
-        ops.negative,
-        ops.linear,
-        ops.reshape,
-        ops.indexing._getitem,
-    )
-)
+
+def _primitive(function: Any) -> Primitive:
+    op: Primitive = function.op
+    return op
+
+
+ADD, SUBTRACT, MULTIPLY = map(_primitive, (ops.add, ops.subtract, ops.multiply))
+DIVIDE, NEGATIVE, LINEAR = map(_primitive, (ops.divide, ops.negative, ops.linear))
+RESHAPE, GETITEM = map(_primitive, (ops.reshape, ops.indexing._getitem))
 
 ELEMENTWISE = frozenset(
     """abs add clip cos divide elu equal exp expm1 greater greater_equal isfinite leaky_relu less less_equal log log1p

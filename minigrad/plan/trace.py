@@ -205,8 +205,8 @@ class _Forward:
         for number, output in enumerate(self.outputs):
             if output.requires_grad:
                 seeds.append((output, Tensor(Abstract(output.shape, output.dtype), True)))
-                step.cotangents[number] = graph.source("cotangent", output.shape, output.dtype, number)
-                reader.known[id(seeds[-1][1])] = step.cotangents[number]
+                cotangent = graph.source("cotangent", output.shape, output.dtype, number)
+                step.cotangents[number] = reader.known[id(seeds[-1][1])] = cotangent
         for number, position in enumerate(step.changing):
             new = self.new[position]
             if self.needing[position]:
