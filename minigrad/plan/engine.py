@@ -18,7 +18,7 @@ from minigrad.plan.abstract import Abstract
 from minigrad.plan.executor import Executor, Run
 from minigrad.plan.explain import describe
 from minigrad.plan.program import Program, build
-from minigrad.plan.shadow import fingerprint
+from minigrad.plan.shadow import fingerprint, snapshot
 from minigrad.plan.trace import Request, trace
 from minigrad.primitive import Primitive
 from minigrad.tape import Node, recorder, tick
@@ -127,7 +127,7 @@ def run_cell(
         ends[position] = Tensor(end)
     outputs = [Tensor(output) for output in run.outputs]
     if grad:
-        replay = _Replay(by_tape, cell, x, state, alive, return_states, before)
+        replay = _Replay(by_tape, snapshot(cell), x, state, alive, return_states, before)
         _record(plan.executor, run, tensors, outputs, ends, replay)
     else:
         plan.executor.release(run)

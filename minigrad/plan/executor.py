@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf, nan, prod
 from typing import Any
 
@@ -52,7 +53,9 @@ class Executor:
         names: dict[str, Any] = {name: getattr(xp, name) for name in self.code.functions}
         for (number, dtype), name in self.code.numbers.items():
             names[name] = xp.asarray(number, dtype=dtype)
-        names |= self.code.forwards | {"xp": xp, "inf": inf, "nan": nan}
+        for name, forward in self.code.forwards.items():
+            names[name] = partial(forward.func, **on(backend, forward.keywords))
+        names |= {"xp": xp, "inf": inf, "nan": nan}
         exec(compile("\n".join(self.code.source.values()), "<plan>", "exec"), names)
         self.functions = {phase: names[phase] for phase in self.code.source}
         self.draws = any(is_random(v.op) for v in program.bins["input"] if not isinstance(v.op, str))
@@ -374,5 +377,14 @@ def evaluate(values: list[Value], known: dict[int, Any], backend: Backend) -> No
                 whole[place] = array
             known[value.index] = whole
         else:
-            y = value.op.forward(xp, *arrays, **value.attrs)  # type: ignore[union-attr]
+            y = value.op.forward(xp, *arrays, **on(backend, value.attrs))  # type: ignore[union-attr]
             known[value.index] = y if y.dtype == value.dtype else y.astype(value.dtype)
+
+
+def on(backend: Backend, attribute: Any) -> Any:
+    """An operation's attributes with the arrays among them (integers to index with) on a backend."""
+    if isinstance(attribute, dict):
+        return {name: on(backend, part) for name, part in attribute.items()}
+    if type(attribute) in (tuple, list):
+        return type(attribute)(on(backend, part) for part in attribute)
+    return backend.asarray(attribute) if getattr(attribute, "shape", ()) else attribute

@@ -50,7 +50,7 @@ class Code:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.numbers: dict[tuple[Any, Any], str] = {}
-        self.forwards: dict[str, Callable[..., Any]] = {}
+        self.forwards: dict[str, partial[Any]] = {}
         self.functions = {"copyto"}
         self.slots: dict[str, dict[Slot, str]] = {"forward": {}, "backward": {}}
         self.lines: list[str] = []

@@ -70,6 +70,30 @@ def attributes(module: Module) -> dict[str, Any]:
     }
 
 
+def _is_plain(kind: type) -> bool:
+    """Whether nothing of an object is outside its `__dict__`."""
+    return all("__new__" not in vars(base) for base in kind.__mro__ if base is not object)
+
+
+def snapshot(module: Module) -> Any:
+    """The module as it is now, with the same tensors: changes of its attributes do not reach it."""
+    return _snapshot(module, {})
+
+
+def _snapshot(value: Any, known: dict[int, Any]) -> Any:
+    if id(value) in known:
+        return known[id(value)]
+    if isinstance(value, Module):
+        made = known[id(value)] = object.__new__(type(value))
+        vars(made).update({name: _snapshot(part, known) for name, part in vars(value).items()})
+        return made
+    if type(value) in (list, tuple):
+        return type(value)([_snapshot(part, known) for part in value])
+    if type(value) is dict:
+        return {name: _snapshot(part, known) for name, part in value.items()}
+    return value
+
+
 class Shadow:
     """A copy of a module in which every tensor has lost its values.
 
@@ -98,7 +122,7 @@ class Shadow:
             made = type(value)((name, self._copy(part)) for name, part in value.items())
         elif type(value) in (list, tuple):
             made = type(value)(map(self._copy, value))
-        elif hasattr(value, "__dict__") and not isinstance(value, _OPAQUE) and type(value).__new__ is object.__new__:
+        elif hasattr(value, "__dict__") and not isinstance(value, _OPAQUE) and _is_plain(type(value)):
             made = self._copies[id(value)] = object.__new__(type(value))  # nothing of it is outside its __dict__
             vars(made).update({name: self._copy(part) for name, part in vars(value).items()})
         else:
