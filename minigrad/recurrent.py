@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from minigrad.backend import backend_of, is_floating
-from minigrad.contract import Cell, check_input, check_state, checked_step, start_state
+from minigrad.backend import is_floating
+from minigrad.contract import Cell, check_input, check_state, start_state
 from minigrad.creation import zeros, zeros_like
-from minigrad.errors import PlanError
+from minigrad.engines import run_plan, run_tape
 from minigrad.layers import check_probability, check_size
-from minigrad.lengths import Mask, hold, silence
+from minigrad.lengths import Mask, silence
 from minigrad.module import Module
 from minigrad.nest import describe, map_nest
-from minigrad.ops import broadcast_to, concat, dropout, flip, permute_dims, stack
-from minigrad.plan.engine import Plans, run_cell
+from minigrad.ops import broadcast_to, concat, dropout, flip, permute_dims
+from minigrad.plan.engine import Plans
 from minigrad.tape import no_grad
 from minigrad.tensor import Parameter, Tensor
 
@@ -68,8 +68,10 @@ class Recurrent(RecurrentLayer):
         cell: any `Cell`.
         reverse: run from the last step to the first; with lengths, from each sequence's own last step.
         batch_first: x and outputs are (B, T, ...).
-        engine: `"auto"` or `"tape"`. Both run step by step on the tape.
+        engine: `"tape"` records each step operation by operation; `"plan"` runs the sequence as one compiled program, and
+            raises `PlanError` if the cell's step cannot be compiled; `"auto"` takes the plan where it can.
         learn_initial_state: make the initial state a parameter, starting from the cell's own.
+        checkpoint_every: with the plan, keep every n-th state only and compute what is between anew in the backward.
 
     >>> layer = mg.Recurrent(mg.LSTMCell(3, 5))
     >>> ys, (h, c) = layer(mg.ones((7, 2, 3)), lengths=[7, 4])
@@ -144,42 +146,6 @@ class Recurrent(RecurrentLayer):
         with no_grad():
             y = self.cell.step(Tensor(x.backend.xp.zeros(x.shape[1:], dtype=x.dtype)), expected)[0]
         return _no_rows(y), state, map_nest(_no_rows, state)
-
-
-def run_plan(layer: Recurrent, x: Tensor, state: Any, alive: Any, return_states: bool) -> Any:
-    """What `run_tape` returns, by the plan; None if the tape is to run."""
-    if layer.engine == "tape":
-        return None
-    plans, cell, every = layer._plans, layer.cell, layer.checkpoint_every
-    result = run_cell(plans, cell, x, state, alive, return_states, every, run_tape)
-    if result is None and layer.engine == "plan" and plans.latest is not None and plans.latest.reason:
-        raise PlanError(plans.latest.reason)
-    return result
-
-
-def run_tape(cell: Cell, x: Tensor, state: Any, alive: Any, return_states: bool) -> Any:
-    """Run a cell over x (T, B, ...) step by step, each operation recorded.
-
-    Args:
-        cell: any cell.
-        x: at least one step.
-        state: before the first step.
-        alive: (T, B) booleans, where a step counts; None if all do.
-        return_states: whether to keep the state after every step.
-
-    Returns:
-        (ys, the last state, the states after every step or None).
-    """
-    ys, states = [], []
-    full: Any = None if alive is None else backend_of(alive).to_host(alive).all(axis=1)
-    for t in range(x.shape[0]):
-        y, new = checked_step(cell, x[t], state)
-        if full is not None and not full[t]:
-            y, new = silence(alive[t], y), hold(alive[t], new, state)
-        state = new
-        ys.append(y)
-        states.append(state)
-    return stack(ys), state, map_nest(lambda *leaves: stack(leaves), *states) if return_states else None
 
 
 class Bidirectional(RecurrentLayer):

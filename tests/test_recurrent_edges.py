@@ -16,7 +16,8 @@ every_cell = pytest.mark.parametrize("name", CELLS)
 
 
 def same(found: Any, expected: Any) -> None:
-    map_nest(lambda a, b: np.testing.assert_array_equal(a.numpy(), b.numpy()), found, expected)
+    """Equal up to the order in which a compiled step adds."""
+    map_nest(lambda a, b: np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-7), found, expected)
 
 
 # --- sizes
