@@ -68,7 +68,7 @@ class Recurrent(RecurrentLayer):
         cell: any `Cell`.
         reverse: run from the last step to the first; with lengths, from each sequence's own last step.
         batch_first: x and outputs are (B, T, ...).
-        engine: `"tape"` records each step operation by operation; `"plan"` runs the sequence as one compiled program, and
+        engine: `"tape"` records each step operation by operation; `"plan"` runs the sequence as one program, and
             raises `PlanError` if the cell's step cannot be compiled; `"auto"` takes the plan where it can.
         learn_initial_state: make the initial state a parameter, starting from the cell's own.
         checkpoint_every: with the plan, keep every n-th state only and compute what is between anew in the backward.
