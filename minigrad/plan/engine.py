@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from typing import Any
 
@@ -30,9 +30,14 @@ CACHE_SIZE = 16
 
 @dataclass
 class Plan:
-    """A compiled cell: its executor, or the reason why it has none."""
+    """A compiled cell: its executor, or the reason why it has none.
 
-    cell: str
+    Attributes:
+        cell: a copy of the cell as it was, with the same tensors.
+        held: keeps alive what the key of the plan knows by identity.
+    """
+
+    cell: Any
     program: Program | None
     executor: Executor | None
     reason: str
@@ -100,19 +105,22 @@ def run_cell(
     key, held = fingerprint(cell)
     grad = recorder.grad and any(tensor.requires_grad for tensor in (x, *initial, *held) if isinstance(tensor, Tensor))
 
-    def blank(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return Tensor(Abstract(shape, tensor.dtype), grad and tensor.requires_grad)
-
-    request = Request(
-        blank(x, x.shape[1:]), map_nest(lambda t: blank(t, t.shape), state), grad, alive is not None, return_states
-    )
     key = (
         key,
         (x.shape[1:], x.dtype, x.backend.name, grad, x.requires_grad, alive is not None, return_states),
-        [(leaf.shape, leaf.dtype, leaf.requires_grad) for leaf in initial],
+        tuple((leaf.shape, leaf.dtype, leaf.requires_grad) for leaf in initial),
         (get_default_dtype(), checkpoint_every, repr(map_nest(lambda leaf: 0, state))),
     )
-    plan = plans.get(repr(key), lambda: _compile(cell, request, x.backend, checkpoint_every, held))
+
+    def compiled() -> Plan:
+        def blank(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+            return Tensor(Abstract(shape, tensor.dtype), grad and tensor.requires_grad)
+
+        first, before = blank(x, x.shape[1:]), map_nest(lambda leaf: blank(leaf, leaf.shape), state)
+        request = Request(first, before, grad, alive is not None, return_states)
+        return _compile(cell, request, x.backend, checkpoint_every, held)
+
+    plan = plans.get(key, compiled)
     if plan.executor is None:
         return None
     assert plan.program is not None
@@ -127,7 +135,7 @@ def run_cell(
         ends[position] = Tensor(end)
     outputs = [Tensor(output) for output in run.outputs]
     if grad:
-        replay = _Replay(by_tape, snapshot(cell), x, state, alive, return_states, before)
+        replay = _Replay(by_tape, plan.cell, x, state, alive, return_states, before)
         _record(plan.executor, run, tensors, outputs, ends, replay)
     else:
         plan.executor.release(run)
@@ -140,15 +148,15 @@ def run_cell(
 
 
 def _compile(cell: Cell, request: Request, backend: Any, checkpoint_every: int | None, held: list[Any]) -> Plan:
-    name = type(cell).__name__
+    name, kept = type(cell).__name__, snapshot(cell)
     try:
         program = build(trace(cell, request))
-        return Plan(name, program, Executor(program, backend, checkpoint_every), "", held)
+        return Plan(kept, program, Executor(program, backend, checkpoint_every), "", held)
     except PlanError as error:
         text = str(error)
-        return Plan(name, None, None, text if name in text else f"{name}.step cannot be traced: {text}", held)
+        return Plan(kept, None, None, text if name in text else f"{name}.step cannot be traced: {text}", held)
     except Exception as error:  # whatever an array without values does not bear
-        return Plan(name, None, None, f"{name}.step cannot be traced: {type(error).__name__}: {error}", held)
+        return Plan(kept, None, None, f"{name}.step cannot be traced: {type(error).__name__}: {error}", held)
 
 
 # --- on the tape
@@ -250,8 +258,10 @@ class _Rules:
         return backward(index, g)
 
 
-def _only(number: int, g: Any) -> _Cotangents:
-    return _Cotangents({number: g})
+@cache
+def _result(number: int) -> Primitive:
+    """The operation that picks one result of a run."""
+    return _primitive("result", (lambda g: _Cotangents({number: g}),), [])
 
 
 def _primitive(name: str, rules: Any, kept: list[tuple[str, int]]) -> Primitive:
@@ -285,6 +295,5 @@ def _record(
     results = [(n, out) for n, out in enumerate(outputs) if step.cotangents[n] is not None]
     results += [(outputs_count + p, ends[p]) for p, need in zip(step.changing, step.ends_need, strict=True) if need]
     for number, tensor in results:
-        pick = _primitive("result", (partial(_only, number),), [])
-        tensor.node = Node(tick(), pick, [node], {}, (), tensor.shape)
+        tensor.node = Node(tick(), _result(number), [node], {}, (), tensor.shape)
         tensor.requires_grad = True

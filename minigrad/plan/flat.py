@@ -27,14 +27,14 @@ class Slot:
         value: whose array.
         rank: with axes of size 1 put before it up to this rank (of one step).
         swapped: with the last two axes exchanged.
-        place: only this part of it (slices as (start, stop, step)); or `"after"`, see `Layout.offset`.
+        part: only this part of it (slices as (start, stop, step)); or `"after"`, see `Layout.offset`.
         per: `"step"` or `"chunk"`: a list; `"run"`: one array.
     """
 
     value: int
     rank: int
     swapped: bool
-    place: Any
+    part: Any
     per: str
 
 
@@ -82,16 +82,16 @@ class Code:
 
     # --- operands
 
-    def _ref(self, value: Operand, rank: int, swapped: bool, place: Any = None, per: str | None = None) -> str:
+    def _ref(self, value: Operand, rank: int, swapped: bool, part: Any = None, per: str | None = None) -> str:
         """An operand as the code names it, aligned to a result of `rank` axes."""
         if not isinstance(value, Value):
             return repr(value)
         per = per or ("chunk" if self.batched else "step")
         if value.level is Level.CONSTANT or self.layout.extent_of(value) is Extent.STEP:
             per = "run"
-        if place is not None:
-            place = tuple((p.start, p.stop, p.step) if isinstance(p, slice) else p for p in place)
-        slot = Slot(value.index, rank, swapped, place, per)
+        if part is not None:
+            part = tuple((p.start, p.stop, p.step) if isinstance(p, slice) else p for p in part)
+        slot = Slot(value.index, rank, swapped, part, per)
         name = self.slots[self.phase].setdefault(slot, f"{value.name}_{len(self.slots[self.phase])}")
         return name + {"step": "[t]", "chunk": "[c]", "run": ""}[per]
 

@@ -71,6 +71,7 @@ class Layout:
         self.pieces: dict[int, tuple[Value, Any]] = {}
         self.tracks: dict[str, list[Track]] = {"forward": [], "backward": []}
         self._tracked: dict[int, Track] = {}
+        self._owners: dict[int, Value] = {}
         for phase, pairs in program.loops.items():
             taken: set[int] = set()
             for source, result in pairs:
@@ -86,6 +87,7 @@ class Layout:
             for value in program.bins[name]:
                 if value.name == "assemble":
                     self._place_pieces(value, name)
+        self._owners = {value.index: self.owner(value) for value in step.graph.values}
         self.direct = step.x if self._is_direct(step.x) else None
         self.extents: dict[int, Extent] = {}
         self._find_extents(step)
@@ -108,14 +110,14 @@ class Layout:
 
     def owner(self, value: Value) -> Value:
         """The value in whose memory this one lives."""
-        while True:
-            if value.index in self.pieces:
-                value = self.pieces[value.index][0]
-            elif is_view(value):
-                value = value.values[0]
-            else:
-                track = self._tracked.get(value.index)
-                return track.source if track is not None else value
+        if value.index in self._owners:
+            return self._owners[value.index]
+        if value.index in self.pieces:
+            return self.owner(self.pieces[value.index][0])
+        if is_view(value):
+            return self.owner(value.values[0])
+        track = self._tracked.get(value.index)
+        return track.source if track is not None else value
 
     def _place_pieces(self, whole: Value, name: str) -> None:
         """Let the pieces of a value be computed right where they belong, as far as that can be."""

@@ -29,7 +29,7 @@ def fingerprint(module: Module) -> tuple[Any, list[Any]]:
 def _key(value: Any, held: list[Any], seen: dict[int, int]) -> Any:
     kind = type(value)
     if kind in _PLAIN:
-        return kind, value
+        return kind, value if kind not in (float, complex) else repr(value)  # -0.0 is another number than 0.0
     if isinstance(value, Tensor):
         held.append(value)
         data = value.data
