@@ -47,7 +47,7 @@ class Backend:
         raise NotImplementedError
 
     def strided(self, array: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
-        """A view of a contiguous array's memory: from `offset`, with these strides, all in bytes. Nothing is checked."""
+        """A view of a contiguous array's memory: from `offset`, with these strides, all in bytes. Unchecked."""
         start = array.reshape(-1)[offset // array.dtype.itemsize :]
         return self.xp.lib.stride_tricks.as_strided(start, shape, strides)
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from minigrad.autograd import pull_back
@@ -27,6 +27,9 @@ from minigrad.tensor import Tensor
 CACHE_SIZE = 16
 """How many plans a layer keeps, for different batch sizes, dtypes, modes..."""
 
+MEMORY_SIZE = 2
+"""How many of these, the latest, keep the memory of a run for the next one."""
+
 
 @dataclass
 class Plan:
@@ -42,6 +45,11 @@ class Plan:
     executor: Executor | None
     reason: str
     held: list[Any]
+
+    def forget(self) -> None:
+        """Let go of the memory that is kept for the next run."""
+        if self.executor is not None:
+            self.executor.spare.clear()
 
     @property
     def sources(self) -> list[Tensor | int]:
@@ -79,6 +87,8 @@ class Plans:
         self.known[key] = self.latest = plan
         while len(self.known) > CACHE_SIZE:
             self.known.popitem(last=False)
+        for old in islice(reversed(self.known.values()), MEMORY_SIZE, MEMORY_SIZE + 1):
+            old.forget()
         return plan
 
 

@@ -7,13 +7,15 @@ from functools import partial
 from math import inf, nan
 from typing import Any
 
+import numpy as np
+
 from minigrad.backend import Backend, random_state, set_random_state, use_backend
 from minigrad.plan.flat import Code
-from minigrad.plan.graph import Level, Value
+from minigrad.plan.graph import Level, Value, is_random
 from minigrad.plan.layout import Layout
 from minigrad.plan.program import Program
-from minigrad.plan.trace import is_random
 from minigrad.plan.workspace import Workspace, whole
+
 
 @dataclass
 class Run:
@@ -65,7 +67,7 @@ class Executor:
         self.draws = any(is_random(v.op) for v in program.bins["input"] if not isinstance(v.op, str))
         constants = [v for v in program.step.graph.values if v.op == "constant"]
         self.constants = {v.index: backend.asarray(v.attrs["array"]) for v in constants}
-        self._spare: list[Workspace] = []
+        self.spare: list[Workspace] = []
 
     # --- forward
 
@@ -104,14 +106,14 @@ class Executor:
         workspace.span = number
         arguments = workspace.arguments("forward", run.arrays, run.known)
         chunks = workspace.spans[number]
-        with use_backend(self.backend):
+        with use_backend(self.backend), np.errstate(over="ignore"):  # a sigmoid is 0 where exp overflows
             for position, c in enumerate(chunks):
                 if position:
                     workspace.carry_over("forward", chunks[position - 1], c, run.arrays)
                 workspace.feed(step.x, c, run.x, run.arrays)
                 if step.alive is not None:
                     workspace.feed(step.alive, c, run.alive, run.arrays)
-                self.functions["forward"](c, range(*workspace.chunks[c]), position == 0, *arguments)
+                self.functions["forward"](c, range(*workspace.chunks[c]), position == 0, arguments)
 
     def _carries(self, run: Run, c: int) -> list[Any]:
         """Copies of the carries before a chunk."""
@@ -165,7 +167,7 @@ class Executor:
                 for value, array in zip(step.cotangents, cotangents, strict=True):
                     if value is not None:
                         workspace.feed(value, c, array, arrays)
-                self.functions["backward"](c, range(*workspace.chunks[c])[::-1], before is None, *arguments)
+                self.functions["backward"](c, range(*workspace.chunks[c])[::-1], before is None, arguments)
                 before = c
         x_grad = None if step.x_grad is None else self._over_time(step.x_grad, run, arrays)
         starts = {track.source.index: workspace.at(track, 0, arrays, 0).copy() for track in tracks}
@@ -191,7 +193,7 @@ class Executor:
     def _workspace(self, steps: int) -> Workspace:
         """Memory for a run of so many steps: that of an earlier run if nobody needs it any more."""
         try:
-            workspace = self._spare.pop()
+            workspace = self.spare.pop()
         except IndexError:
             workspace = None
         if workspace is None or workspace.steps != steps:
@@ -200,7 +202,7 @@ class Executor:
 
     def release(self, run: Run) -> None:
         """Give the memory of a run back."""
-        self._spare[:] = [run.workspace]
+        self.spare[:] = [run.workspace]
 
 
 def evaluate(values: list[Value], known: dict[int, Any], backend: Backend) -> None:

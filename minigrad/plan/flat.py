@@ -12,11 +12,10 @@ from functools import partial
 from typing import Any
 
 from minigrad.backend import is_floating
-from minigrad.plan.graph import Level, Operand, Value
+from minigrad.plan.graph import Level, Operand, Value, is_random
 from minigrad.plan.layout import PHASES, Extent, Layout, is_feature_major, is_view
 from minigrad.plan.program import is_product, is_scatter
 from minigrad.plan.simplify import ELEMENTWISE
-from minigrad.plan.trace import is_random
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Code:
     """The functions of a program for one layout.
 
     Attributes:
-        source: for each phase the text of its function `(c, steps, first, *slots)`.
+        source: for each phase the text of its function `(c, steps, first, slots)`.
         slots: for each phase what the function takes, in order.
         names: what the text refers to beside its arguments: array functions (by name), numbers, forwards.
     """
@@ -71,8 +70,9 @@ class Code:
         self._bin(bins[after], batched=True)
         if phase == "backward":
             self._totals(bins["total"])
-        arguments = ", ".join(["c", "steps", "first", *self.slots[phase].values()])
-        return f"def {phase}({arguments}):\n" + "".join(f"    {line}\n" for line in self.lines)
+        slots = ", ".join(self.slots[phase].values())
+        lines = [f"({slots},) = slots" if slots else "pass", *self.lines]
+        return f"def {phase}(c, steps, first, slots):\n" + "".join(f"    {line}\n" for line in lines)
 
     def _bin(self, values: Iterable[Value], batched: bool) -> None:
         self.batched = batched
@@ -219,9 +219,8 @@ class Code:
         return None
 
     def _sigmoid(self, value: Value) -> None:
-        out, limit = self._out(value), -708.0 if value.dtype.itemsize == 8 else -87.0
-        self._call("maximum", self._aligned(value.inputs[0], value), self._number(limit, value.dtype), out)
-        self._call("negative", out, out)
+        out = self._out(value)
+        self._call("negative", self._aligned(value.inputs[0], value), out)
         self._call("exp", out, out)
         one = self._number(1.0, value.dtype)
         self._call("add", out, one, out)

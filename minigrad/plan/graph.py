@@ -181,3 +181,13 @@ def needed(roots: list[Value]) -> list[Value]:
             seen[value.index] = value
             stack.extend(value.values)
     return [seen[index] for index in sorted(seen)]
+
+
+def is_opaque(op: Primitive | str) -> bool:
+    """Whether an operation may give another value each time, as far as is known: random ones and a stranger's."""
+    return not isinstance(op, str) and (is_random(op) or not op.forward.__module__.startswith("minigrad."))
+
+
+def is_random(op: Primitive) -> bool:
+    """Whether an operation draws from the generator."""
+    return op.forward.__module__ == "minigrad.ops.random"

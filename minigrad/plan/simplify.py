@@ -25,7 +25,7 @@ def _primitive(function: Any) -> Primitive:
 
 ADD, SUBTRACT, MULTIPLY = map(_primitive, (ops.add, ops.subtract, ops.multiply))
 DIVIDE, NEGATIVE, LINEAR = map(_primitive, (ops.divide, ops.negative, ops.linear))
-RESHAPE, GETITEM = map(_primitive, (ops.reshape, ops.indexing._getitem))
+RESHAPE, GETITEM, SIGMOID = map(_primitive, (ops.reshape, ops.indexing._getitem, ops.sigmoid))
 
 ELEMENTWISE = frozenset(
     """abs add clip cos divide elu equal exp expm1 greater greater_equal isfinite leaky_relu less less_equal log log1p

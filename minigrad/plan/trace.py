@@ -15,9 +15,9 @@ from minigrad.errors import PlanError
 from minigrad.lengths import hold, silence
 from minigrad.nest import leaves, map_nest
 from minigrad.plan.abstract import Abstract
-from minigrad.plan.graph import Graph, Value, needed
+from minigrad.plan.fuse import fuse
+from minigrad.plan.graph import Graph, Value, is_opaque, is_random
 from minigrad.plan.shadow import Shadow, attributes
-from minigrad.primitive import Primitive
 from minigrad.tape import Node, Tape, enable_grad, no_grad
 from minigrad.tensor import Tensor
 
@@ -106,6 +106,7 @@ def trace(cell: Cell, request: Request) -> Step:
                 if again.needing == forward.needing:
                     break
                 forward = again
+            again.rewrite(repeated)
             if request.grad:
                 again.differentiate(repeated)
             return repeated
@@ -199,6 +200,14 @@ class _Forward:
                     source = source.inputs[0]
                 yield id(source)
 
+    def rewrite(self, step: Step) -> None:
+        """Make the forward cheaper, before the backward is derived from it."""
+        new = fuse(step.graph, step.outputs + step.results)
+        known = self.reader.known
+        known |= {key: new.get(value.index, value) for key, value in known.items()}
+        step.outputs = [new[output.index] for output in step.outputs]
+        step.results = [new[result.index] for result in step.results]
+
     def differentiate(self, step: Step) -> None:
         """Derive the backward: the tape's own walk, recorded, with cotangents that have no values either."""
         reader, graph, seeds = self.reader, step.graph, []
@@ -245,7 +254,7 @@ class _Reader:
             for value in node.attrs.values():
                 self._check_attribute(value, node)
             occurrence, attrs, op = None, node.attrs, node.primitive
-            if is_random(op) or not op.forward.__module__.startswith("minigrad."):
+            if is_opaque(op):
                 occurrence = self.draws = self.draws + 1
             if is_random(op):
                 inputs = ()
@@ -291,11 +300,3 @@ class _Reader:
         if isinstance(value, tuple | list):
             for part in value:
                 self._check_attribute(part, node)
-
-
-def is_random(op: Primitive) -> bool:
-    """Whether an operation draws from the generator."""
-    return op.forward.__module__ == "minigrad.ops.random"
-
-
-__all__ = ["Request", "Step", "is_random", "needed", "trace"]
