@@ -278,7 +278,7 @@ def test_programs_of_many_sizes_do_not_pile_up() -> None:
     tracemalloc.start()
     try:
         start = tracemalloc.get_traced_memory()[0]
-        first = memory_after(range(1, 121, 2)) - start
+        first = memory_after(range(1, 201, 2)) - start
         more = memory_after(range(2, 202, 2)) - start - first
     finally:
         tracemalloc.stop()
