@@ -14,7 +14,7 @@ from typing import Any
 from minigrad.backend import is_floating
 from minigrad.plan.graph import Level, Operand, Value, is_random
 from minigrad.plan.layout import PHASES, Extent, Layout, is_feature_major, is_view
-from minigrad.plan.program import is_product, is_scatter
+from minigrad.plan.program import is_product, is_row_sum, is_scatter
 from minigrad.plan.simplify import ELEMENTWISE
 
 
@@ -26,7 +26,8 @@ class Slot:
         value: whose array.
         rank: with axes of size 1 put before it up to this rank (of one step).
         swapped: with the last two axes exchanged.
-        part: only this part of it (slices as (start, stop, step)); or `"after"`, see `Layout.offset`.
+        part: only this part of it (slices as (start, stop, step)); or a word: `"after"`, see `Layout.offset`;
+            `"joined"`, the memory for the values of many steps side by side; `"joining"`, the same seen step by step.
         per: `"step"` or `"chunk"`: a list; `"run"`: one array.
     """
 
@@ -91,14 +92,16 @@ class Code:
             per = "run"
         if part is not None:
             part = tuple((p.start, p.stop, p.step) if isinstance(p, slice) else p for p in part)
-        slot = Slot(value.index, rank, swapped, part, per)
-        name = self.slots[self.phase].setdefault(slot, f"{value.name}_{len(self.slots[self.phase])}")
-        return name + {"step": "[t]", "chunk": "[c]", "run": ""}[per]
+        return self._slot(Slot(value.index, rank, swapped, part, per), value.name)
+
+    def _slot(self, slot: Slot, word: str) -> str:
+        """The name of a slot, with a word of what it is."""
+        name = self.slots[self.phase].setdefault(slot, f"{word}_{len(self.slots[self.phase])}")
+        return name + {"step": "[t]", "chunk": "[c]", "run": ""}[slot.per]
 
     def _after(self, track: Any) -> str:
         """Where a carry that is not joined with its result is put after a step."""
-        slot = Slot(track.source.index, len(track.source.shape), False, "after", "step")
-        return self.slots[self.phase].setdefault(slot, f"next_{len(self.slots[self.phase])}") + "[t]"
+        return self._slot(Slot(track.source.index, len(track.source.shape), False, "after", "step"), "next")
 
     def _number(self, number: Any, dtype: Any) -> str:
         """A Python number as an array, which is faster to compute with, where it has the result's dtype anyway."""
@@ -271,32 +274,41 @@ class Code:
 
     def _totals(self, totals: Iterable[Value]) -> None:
         self.batched = True
-        joined: dict[int, str] = {}
+        joined: dict[tuple[int, int], str] = {}
         for total in totals:
             of: Value = total.attrs["of"]
             out = self._ref(total, len(total.shape), False)
             if is_product(total):
-                a, b = (self._joined(v, left, joined) for v, left in zip(of.values, (True, False), strict=True))
-                once, more = f"matmul({a}, {b}, {out})", f"add({out}, matmul({a}, {b}), {out})"
+                a, b = (self._joined(factor, axis, joined) for axis, factor in enumerate(of.values))
+                once, more = f"matmul({a}, {b}.T, {out})", f"add({out}, matmul({a}, {b}.T), {out})"
             elif is_scatter(total):
                 rows = f"{self._natural(of.values[0])}.reshape(-1, {of.values[0].shape[1]})"
                 call = f"{self._forward(of)}(xp, {rows}, {self._natural(of.values[1])}.reshape(-1))"
                 once, more = f"copyto({out}, {call})", f"add({out}, {call}, {out})"
+            elif is_row_sum(of):
+                rows = self._joined(of.values[0], 1, joined)
+                once, more = f"{rows}.sum(axis=1, out={out})", f"add({out}, {rows}.sum(axis=1), {out})"
             else:
                 each = self._natural(of)
                 once, more = f"{each}.sum(axis=0, out={out})", f"add({out}, {each}.sum(axis=0), {out})"
             self.functions |= {"matmul", "add", "copyto"}
             self.lines.append(f"{once} if first else {more}")
 
-    def _joined(self, value: Value, left: bool, joined: dict[int, str]) -> str:
-        """The values of all steps side by side: (rows, steps * columns) of the left factor; the right one stacked."""
-        key = value.index if left else -1 - value.index
+    def _joined(self, value: Value, axis: int, joined: dict[tuple[int, int], str]) -> str:
+        """The values of all steps side by side: (n, steps * m), where n is the size of this axis and m of the other."""
+        while value.name == "matrix_transpose":
+            value, axis = value.values[0], 1 - axis
+        key = value.index, axis
         if key not in joined:
-            rows = value.shape[0 if left else 1]
-            side = self._ref(value, 2, not left)
-            joined[key] = f"joined_{len(joined)}"
-            self.lines.append(f"{joined[key]} = {side}.transpose(1, 0, 2).reshape({rows}, -1)")
-        return joined[key] if left else f"{joined[key]}.T"
+            each = self._ref(value, 2, axis == 1)
+            if value.shape[1 - axis] == 1:  # they lie side by side
+                joined[key] = f"joined_{len(joined)}"
+                self.lines.append(f"{joined[key]} = {each}.transpose(1, 0, 2).reshape({value.shape[axis]}, -1)")
+            else:
+                joining = self._slot(Slot(value.index, 2, axis == 1, "joining", "chunk"), "joining")
+                self._call("copyto", joining, each)
+                joined[key] = self._slot(Slot(value.index, 2, axis == 1, "joined", "chunk"), "joined")
+        return joined[key]
 
 
 def _is_draw(value: Value) -> bool:

@@ -115,7 +115,9 @@ def _total(graph: Graph, value: Value, totals: dict[int, Value]) -> Value:
         return value  # a zero: what depends on no cotangent is no gradient
     name, operands = value.name, value.inputs
     varying = [isinstance(operand, Value) and operand.level is not Level.CONSTANT for operand in operands]
-    if _is_linear(name, varying) and (name in ("sum", "matmul", "linear") or _has_product(value)):
+    if is_row_sum(value):
+        pass  # one sum over steps and batch
+    elif _is_linear(name, varying) and (name in ("sum", "matmul", "linear") or _has_product(value)):
         summed = tuple(_total(graph, o, totals) if v else o for o, v in zip(operands, varying, strict=True))
         return graph.add(value.op, summed, value.attrs, value.shape, value.dtype)
     if value.index not in totals:
@@ -138,6 +140,11 @@ def _has_product(value: Value) -> bool:
     return _is_linear(value.name, varying) and any(_has_product(operand) for operand in value.values)
 
 
+def is_row_sum(of: Value) -> bool:
+    """Whether a value is the sum of rows over the batch, as the gradient of a bias is."""
+    return of.name == "sum" and len(of.values[0].shape) == 2 and of.attrs["axis"] in (0, (0,)) and not of.attrs["keepdims"]
+
+
 def is_product(total: Value) -> bool:
     """Whether a total is of matrix products, so that one product of all steps' operands gives the sum."""
     of: Value = total.attrs["of"]
@@ -157,4 +164,4 @@ def is_scatter(total: Value) -> bool:
 def operands_of_total(total: Value) -> list[Value]:
     """What has to be computed for a total."""
     of: Value = total.attrs["of"]
-    return of.values if is_product(total) or is_scatter(total) else [of]
+    return of.values if is_product(total) or is_scatter(total) or is_row_sum(of) else [of]

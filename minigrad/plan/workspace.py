@@ -16,6 +16,9 @@ from minigrad.plan.layout import Extent, Layout, Track, is_feature_major, is_vie
 CHUNK_BYTES = 8 << 20
 """How much memory the values of one chunk may take: about what fits the cache."""
 
+PADDING = 16
+"""So many elements between rows that lie far apart: without them all rows may fall on the same lines of the cache."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -40,6 +43,8 @@ class Workspace:
         self.values = layout.program.step.graph.values
         span = min(checkpoint_every or steps, steps)
         per_step = sum(prod(b.shape) * b.dtype.itemsize for b in layout.buffers if b.extent is Extent.CHUNK)
+        joined = [self.values[slot.value] for slot in code.slots["backward"] if slot.part == "joined"]
+        per_step += sum(prod(value.shape) * value.dtype.itemsize for value in joined)
         length = max(1, min(span, CHUNK_BYTES // max(per_step, 1)))
         self.chunks: list[tuple[int, int]] = []
         self.spans: list[list[int]] = []
@@ -55,6 +60,7 @@ class Workspace:
         self._memory = [None if b.extent is Extent.RUN else self._allocate(b) for b in layout.buffers]
         self._places: dict[Slot, Place] = {}
         self._fixed: dict[str, list[Any]] = {}
+        self._joined: dict[tuple[int, bool], Any] = {}
 
     # --- memory
 
@@ -151,7 +157,22 @@ class Workspace:
         place = self._place(slot)
         return self.backend.strided(self._array(place.owner, arrays), place.offset, place.shape, place.strides)
 
+    def _side_by_side(self, slot: Slot) -> list[Any]:
+        """For each chunk the memory for the values of its steps side by side: (n, steps * m), or (steps, n, m)."""
+        value = self.values[slot.value]
+        n, m = value.shape[:: -1 if slot.swapped else 1]
+        key = slot.value, slot.swapped
+        if key not in self._joined:
+            columns = m * self._lengths[Extent.CHUNK]
+            self._joined[key] = self.backend.xp.empty((n, columns + PADDING), value.dtype)[:, :columns]
+        arrays = [(self._joined[key][:, : m * (b - a)], b - a) for a, b in self.chunks]
+        if slot.part == "joined":
+            return [array for array, _ in arrays]
+        return [array.reshape(n, steps, m).transpose(1, 0, 2) for array, steps in arrays]
+
     def _argument(self, slot: Slot, arrays: dict[int, Any]) -> Any:
+        if slot.part in ("joined", "joining"):
+            return self._side_by_side(slot)
         extent = self.layout.extent_of(self.values[slot.value])
         batched = self.over_time(slot, arrays)
         if extent is Extent.STEP:
@@ -181,6 +202,8 @@ class Workspace:
     def _is_fixed(self, slot: Slot) -> bool:
         """Whether an argument is the same for all runs in this memory."""
         value = self.values[slot.value]
+        if slot.part in ("joined", "joining"):
+            return True
         if value.level is Level.CONSTANT or value is self.layout.direct:
             return False
         return self.layout.extent_of(value) is not Extent.RUN
