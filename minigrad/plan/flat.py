@@ -26,8 +26,8 @@ class Slot:
         value: whose array.
         rank: with axes of size 1 put before it up to this rank (of one step).
         swapped: with the last two axes exchanged.
-        part: only this part of it (slices as (start, stop, step)); or a word: `"after"`, see `Layout.offset`;
-            `"joined"`, the memory for the values of many steps side by side; `"joining"`, the same seen step by step.
+        part: only this part of it (integers, and slices as (start, stop, step)); or a word: `"after"`, see
+            `Layout.offset`; `"joined"`, the memory for the values of many steps side by side; `"joining"`, the same seen step by step.
         per: `"step"` or `"chunk"`: a list; `"run"`: one array.
     """
 
@@ -194,18 +194,29 @@ class Code:
 
     def _linear(self, value: Value) -> None:
         x, weight = value.values
-        if len(x.shape) == 2:
+        if self._is_one_row(value, x, weight):
+            self._rows(value, x, self._swapped(weight))
+        elif len(x.shape) == 2:
             self._call("matmul", self._natural(weight), self._swapped(x), self._out(value))
         elif len(x.shape) == 1:
             self._general(value)
         else:
             self._call("matmul", self._natural(x), self._swapped(weight), self._natural(value))
 
+    def _is_one_row(self, value: Value, a: Value, b: Value) -> bool:
+        """Whether many steps' products of a vector with one matrix can be one product."""
+        return self.batched and value.shape[:-1] == a.shape[:-1] == (1,) and b.level is Level.CONSTANT
+
+    def _rows(self, value: Value, a: Value, matrix: str) -> None:
+        self._call("matmul", self._ref(a, 1, False, (0,)), matrix, self._ref(value, 1, False, (0,)))
+
     def _matmul(self, value: Value) -> None:
         a, b = value.inputs
         rank = len(value.shape)
         if not (isinstance(a, Value) and isinstance(b, Value)) or min(len(a.shape), len(b.shape)) < 2:
             self._general(value)
+        elif self._is_one_row(value, a, b):
+            self._rows(value, a, self._natural(b))
         elif rank == 2:
             self._call("matmul", self._swapped(b), self._swapped(a), self._out(value))
         else:

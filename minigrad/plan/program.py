@@ -142,7 +142,9 @@ def _has_product(value: Value) -> bool:
 
 def is_row_sum(of: Value) -> bool:
     """Whether a value is the sum of rows over the batch, as the gradient of a bias is."""
-    return of.name == "sum" and len(of.values[0].shape) == 2 and of.attrs["axis"] in (0, (0,)) and not of.attrs["keepdims"]
+    return (
+        of.name == "sum" and len(of.values[0].shape) == 2 and of.attrs["axis"] in (0, (0,)) and not of.attrs["keepdims"]
+    )
 
 
 def is_product(total: Value) -> bool:

@@ -152,7 +152,7 @@ class Workspace:
     def over_time(self, slot: Slot, arrays: dict[int, Any]) -> Any:
         """A value at all the steps that its memory holds."""
         if self.values[slot.value] is self.layout.direct:
-            x = arrays[-1]
+            x = arrays[-1] if slot.part is None else arrays[-1][(slice(None), *slot.part)]
             return x.swapaxes(-1, -2) if slot.swapped else x
         place = self._place(slot)
         return self.backend.strided(self._array(place.owner, arrays), place.offset, place.shape, place.strides)
