@@ -27,7 +27,8 @@ class Slot:
         rank: with axes of size 1 put before it up to this rank (of one step).
         swapped: with the last two axes exchanged.
         part: only this part of it (integers, and slices as (start, stop, step)); or a word: `"after"`, see
-            `Layout.offset`; `"joined"`, the memory for the values of many steps side by side; `"joining"`, the same seen step by step.
+            `Layout.offset`; `"joined"`, the memory for the values of many steps side by side; `"joining"`, the same seen
+            step by step.
         per: `"step"` or `"chunk"`: a list; `"run"`: one array.
     """
 
