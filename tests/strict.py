@@ -186,8 +186,8 @@ class StrictFunction:
 
 _FUNCTIONS = """
 abs absolute add all allclose amax amin any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin
-argsort argwhere around array array_equal array_split atleast_1d atleast_2d atleast_3d average bincount broadcast_arrays
-broadcast_to cbrt ceil clip column_stack concatenate copysign copyto cos cosh count_nonzero cumprod cumsum deg2rad diag
+argsort argwhere around array array_equal array_split ascontiguousarray atleast_1d atleast_2d atleast_3d average
+bincount broadcast_arrays broadcast_to cbrt ceil clip column_stack concatenate copysign copyto cos cosh count_nonzero cumprod cumsum deg2rad diag
 diagonal diff divide divmod dot dstack einsum empty empty_like equal exp exp2 expand_dims expm1 eye flatnonzero flip
 fliplr flipud float_power floor floor_divide fmax fmin fmod full full_like gradient greater greater_equal hstack hypot
 identity inner isclose isfinite isin isinf isnan kron less less_equal linspace log log10 log1p log2 logaddexp

@@ -59,6 +59,8 @@ class Executor:
         names: dict[str, Any] = {name: getattr(xp, name) for name in self.code.functions}
         for (number, dtype), name in self.code.numbers.items():
             names[name] = xp.asarray(number, dtype=dtype)
+        for (size, number, dtype), name in self.code.rows.items():
+            names[name] = xp.full((1, size), number, dtype=dtype)
         for name, forward in self.code.forwards.items():
             names[name] = partial(forward.func, **on(backend, forward.keywords))
         names |= {"xp": xp, "inf": inf, "nan": nan}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 from minigrad.backend import is_floating
@@ -26,9 +27,9 @@ class Slot:
         value: whose array.
         rank: with axes of size 1 put before it up to this rank (of one step).
         swapped: with the last two axes exchanged.
-        part: only this part of it (integers, and slices as (start, stop, step)); or a word: `"after"`, see
-            `Layout.offset`; `"joined"`, the memory for the values of many steps side by side; `"joining"`, the same seen
-            step by step.
+        part: only this part of it (integers, and slices as (start, stop, step)). Or a word: `"after"`, see
+            `Layout.offset`; `"joined"`, the memory for the values of many steps side by side; `"joining"`, the same
+            seen step by step; `("repeated", *shape)`, a constant as broadcasting repeats it, which is faster to read.
         per: `"step"` or `"chunk"`: a list; `"run"`: one array.
     """
 
@@ -45,12 +46,13 @@ class Code:
     Attributes:
         source: for each phase the text of its function `(c, steps, first, slots)`.
         slots: for each phase what the function takes, in order.
-        names: what the text refers to beside its arguments: array functions (by name), numbers, forwards.
+        names: what the text refers to beside its arguments: array functions (by name), numbers, rows, forwards.
     """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.numbers: dict[tuple[Any, Any], str] = {}
+        self.rows: dict[tuple[int, float, str], str] = {}
         self.forwards: dict[str, partial[Any]] = {}
         self.functions = {"copyto"}
         self.slots: dict[str, dict[Slot, str]] = {"forward": {}, "backward": {}}
@@ -91,7 +93,7 @@ class Code:
         per = per or ("chunk" if self.batched else "step")
         if value.level is Level.CONSTANT or self.layout.extent_of(value) is Extent.STEP:
             per = "run"
-        if part is not None:
+        if part is not None and part[0] != "repeated":
             part = tuple((p.start, p.stop, p.step) if isinstance(p, slice) else p for p in part)
         return self._slot(Slot(value.index, rank, swapped, part, per), value.name)
 
@@ -109,12 +111,19 @@ class Code:
         key = (number, str(dtype))
         return self.numbers.setdefault(key, f"number_{len(self.numbers)}")
 
+    def _row(self, size: int, number: float, dtype: Any) -> str:
+        """A row of equal numbers."""
+        return self.rows.setdefault((size, number, str(dtype)), f"row_{len(self.rows)}")
+
     def _aligned(self, value: Operand, like: Value) -> str:
         """An operand of an operation element by element."""
         if not isinstance(value, Value):
             floats = is_floating(like.dtype) and all(v.dtype == like.dtype for v in like.values)
             return self._number(value, like.dtype) if floats else repr(value)
-        return self._ref(value, len(like.shape), is_feature_major(like))
+        repeated = value.level is Level.CONSTANT and 1 < prod(value.shape) < prod(like.shape)
+        return self._ref(
+            value, len(like.shape), is_feature_major(like), ("repeated", *like.shape) if repeated else None
+        )
 
     def _natural(self, value: Operand, **options: Any) -> str:
         return self._ref(value, len(value.shape) if isinstance(value, Value) else 0, False, **options)
@@ -174,6 +183,16 @@ class Code:
         (x,) = value.values
         rank, keep = len(x.shape), value.attrs["keepdims"]
         swapped = is_feature_major(x)
+        size = x.shape[-1] if rank else 0
+        if (
+            swapped
+            and size
+            and is_floating(x.dtype)
+            and value.name in ("sum", "mean")
+            and _is_last(value.attrs["axis"], 2)
+        ):
+            row = self._row(size, 1.0 if value.name == "sum" else 1 / size, x.dtype)
+            return self._call("matmul", row, self._ref(x, 2, True), self._ref(value, 2, keep))  # many times faster
         axis = negative_axes(value.attrs["axis"], rank, swapped)
         out = self._ref(value, len(value.shape), swapped and keep)
         operand = self._ref(x, rank, swapped)
@@ -298,8 +317,9 @@ class Code:
                 call = f"{self._forward(of)}(xp, {rows}, {self._natural(of.values[1])}.reshape(-1))"
                 once, more = f"copyto({out}, {call})", f"add({out}, {call}, {out})"
             elif is_row_sum(of):
-                rows = self._joined(of.values[0], 1, joined)
-                once, more = f"{rows}.sum(axis=1, out={out})", f"add({out}, {rows}.sum(axis=1), {out})"
+                (x,) = of.values
+                rows = f"matmul({self._swapped(x)}, {self._row(x.shape[0], 1.0, x.dtype)}[0])"
+                once, more = f"{rows}.sum(axis=0, out={out})", f"add({out}, {rows}.sum(axis=0), {out})"
             else:
                 each = self._natural(of)
                 once, more = f"{each}.sum(axis=0, out={out})", f"add({out}, {each}.sum(axis=0), {out})"
@@ -325,6 +345,11 @@ class Code:
 
 def _is_draw(value: Value) -> bool:
     return not isinstance(value.op, str) and is_random(value.op)
+
+
+def _is_last(axis: Any, rank: int) -> bool:
+    """Whether a reduction goes over the last axis alone."""
+    return axis in (-1, rank - 1, (-1,), (rank - 1,))
 
 
 def negative_axes(axis: Any, rank: int, swapped: bool) -> tuple[int, ...]:

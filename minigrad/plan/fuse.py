@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.plan.graph import Graph, Level, Value, is_opaque, needed
+from minigrad.plan.graph import Graph, Level, Value, needed, rebuild
 from minigrad.plan.simplify import ADD, GETITEM, SIGMOID, SUBTRACT
 
 Span = tuple[Value, int, int]
@@ -28,30 +28,23 @@ def fuse(graph: Graph, roots: list[Value]) -> dict[int, Value]:
     groups = [_Group(gates) for gates in alike.values() if len(gates) > 1]
     group_of = {gate.index: group for group in groups for gate in group.gates}
     split = _split(values, [span for group in groups if len(group.spans) > 1 for span in group.spans])
-    new: dict[int, Value] = {}
 
-    def part(value: Value, start: int, stop: int) -> Value:
+    def part(new: dict[int, Value], value: Value, start: int, stop: int) -> Value:
         if value.index not in split:
             return _sliced(graph, new[value.index], start, stop)
         operands = [_sliced(graph, new[v.index], start, stop) if isinstance(v, Value) else v for v in value.inputs]
         return graph.apply(value.op, *operands)  # type: ignore[arg-type]  # it is a sum
 
-    for value in sorted(values, key=lambda v: (depths[v.index], _is_gate(v), v.index)):
+    def change(value: Value, new: dict[int, Value]) -> Value | None:
         source, start, stop = _span(value)
         if value.index in group_of:
             group = group_of[value.index]
             if group.whole is None:
-                group.whole = _sigmoid(graph, [part(*span) for span in group.spans])
-            new[value.index] = _sliced(graph, group.whole, *group.places[value.index])
-        elif source is not value and source.index in split:
-            new[value.index] = part(source, start, stop)
-        elif all(new[operand.index] is operand for operand in value.values):
-            new[value.index] = value
-        else:
-            inputs = tuple(new[v.index] if isinstance(v, Value) else v for v in value.inputs)
-            occurrence = -value.index if is_opaque(value.op) else None
-            new[value.index] = graph.add(value.op, inputs, value.attrs, value.shape, value.dtype, occurrence)
-    return new
+                group.whole = _sigmoid(graph, [part(new, *span) for span in group.spans])
+            return _sliced(graph, group.whole, *group.places[value.index])
+        return part(new, source, start, stop) if source is not value and source.index in split else None
+
+    return rebuild(graph, sorted(values, key=lambda v: (depths[v.index], _is_gate(v), v.index)), change)
 
 
 class _Group:

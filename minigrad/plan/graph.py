@@ -6,6 +6,7 @@ every new one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
@@ -181,6 +182,30 @@ def needed(roots: list[Value]) -> list[Value]:
             seen[value.index] = value
             stack.extend(value.values)
     return [seen[index] for index in sorted(seen)]
+
+
+def rebuild(
+    graph: Graph, values: list[Value], change: Callable[[Value, dict[int, Value]], Value | None]
+) -> dict[int, Value]:
+    """New values for `values`, by the index of the old ones.
+
+    Args:
+        graph: where the new ones are made.
+        values: in an order in which they can be computed.
+        change: gives the new value of one, or None if it is the same operation on the new operands; it is handed the
+            value and the new ones so far.
+    """
+    new: dict[int, Value] = {}
+    for value in values:
+        made = change(value, new)
+        if made is None and all(new[operand.index] is operand for operand in value.values):
+            made = value
+        elif made is None:
+            inputs = tuple(new[v.index] if isinstance(v, Value) else v for v in value.inputs)
+            occurrence = -value.index if is_opaque(value.op) else None
+            made = graph.add(value.op, inputs, value.attrs, value.shape, value.dtype, occurrence)
+        new[value.index] = made
+    return new
 
 
 def is_opaque(op: Primitive | str) -> bool:

@@ -8,13 +8,14 @@ back is laid into zeros; such pieces become one value, which no sum has to go ov
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from math import prod
 from typing import Any
 
 from minigrad import ops
 from minigrad.backend import is_floating
-from minigrad.plan.graph import Graph, Level, Operand, Value
+from minigrad.plan.graph import Graph, Level, Operand, Value, needed, rebuild
 from minigrad.primitive import Primitive
 
 
@@ -26,6 +27,7 @@ def _primitive(function: Any) -> Primitive:
 ADD, SUBTRACT, MULTIPLY = map(_primitive, (ops.add, ops.subtract, ops.multiply))
 DIVIDE, NEGATIVE, LINEAR = map(_primitive, (ops.divide, ops.negative, ops.linear))
 RESHAPE, GETITEM, SIGMOID = map(_primitive, (ops.reshape, ops.indexing._getitem, ops.sigmoid))
+SUM = _primitive(ops.sum)
 
 ELEMENTWISE = frozenset(
     """abs add clip cos divide elu equal exp expm1 greater greater_equal isfinite leaky_relu less less_equal log log1p
@@ -126,6 +128,10 @@ def _multiply(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> 
     if not isinstance(b, Value) and b == 1:
         return a if a.shape == shape and a.dtype == dtype else None
     if _level(b) >= _level(a):
+        for one, other in ((a, b), (b, a)):
+            number, rest = _number_in(one)
+            if number is not None and prod(other.shape) < prod(one.shape):
+                return graph.apply(MULTIPLY, rest, graph.apply(MULTIPLY, other, number))
         return None
     if _is(a, "multiply"):
         p, q = sorted(a.inputs, key=_level, reverse=True)
@@ -135,13 +141,37 @@ def _multiply(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> 
         return None
     if _is(a, "negative"):
         return graph.apply(MULTIPLY, a.inputs[0], _negated(graph, b))
-    if _is(a, "assemble") and (not isinstance(b, Value) or b.shape == shape):
-        pieces = [
-            graph.apply(MULTIPLY, piece, graph.apply(GETITEM, b, index=place) if isinstance(b, Value) else b)
+    return None
+
+
+def distribute(graph: Graph, roots: list[Value]) -> dict[int, Value]:
+    """Multiply pieces and not what they make up, where nothing else reads that; new values by the index of the old."""
+    values = needed(roots)
+    uses = Counter(operand.index for value in values for operand in value.values)
+    uses.update(root.index for root in roots)
+
+    def change(value: Value, new: dict[int, Value]) -> Value | None:
+        if value.name != "multiply" or value.level < Level.COTANGENT:
+            return None
+        a, b = sorted(value.inputs, key=_level, reverse=True)
+        whole = isinstance(b, Value)
+        if not _is(a, "assemble") or uses[a.index] > 1 or (whole and (b.level >= a.level or b.shape != value.shape)):
+            return None
+        parts = [
+            graph.apply(MULTIPLY, new[piece.index], graph.apply(GETITEM, new[b.index], index=place) if whole else b)
             for piece, place in zip(a.inputs, a.attrs["places"], strict=True)
         ]
-        return graph.add("assemble", tuple(pieces), a.attrs, shape, dtype)
-    return None
+        return graph.add("assemble", tuple(parts), a.attrs, value.shape, value.dtype)
+
+    return rebuild(graph, values, change)
+
+
+def _number_in(value: Operand) -> tuple[Any, Operand]:
+    """A number that something is multiplied with, and that; None if there is no number."""
+    if not _is(value, "multiply") or all(isinstance(factor, Value) for factor in value.inputs):
+        return None, value
+    number, rest = value.inputs if isinstance(value.inputs[1], Value) else value.inputs[::-1]
+    return number, rest
 
 
 def _product(graph: Graph, a: Operand, b: Operand) -> Operand:
@@ -175,6 +205,15 @@ def _divide(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Va
 
 
 # --- linear maps and shapes
+
+
+def _reduction(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
+    """A factor that is the same for all elements is taken out of the sum."""
+    (a,) = inputs
+    if _is(a, "negative"):
+        return graph.apply(NEGATIVE, graph.apply(SUM, a.inputs[0], **attrs))
+    number, rest = _number_in(a)
+    return None if number is None else graph.apply(MULTIPLY, graph.apply(SUM, rest, **attrs), number)
 
 
 def _linear(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
@@ -323,7 +362,7 @@ def _is_whole(value: Value, index: Any) -> bool:
     return place == tuple(slice(0, size, 1) for size in value.shape)
 
 
-_ARITHMETIC = frozenset({"add", "subtract", "multiply", "divide", "negative"})
+_ARITHMETIC = frozenset({"add", "subtract", "multiply", "divide", "negative", "sum"})
 _RULES: dict[str, Callable[..., Value | None]] = {
     "add": _add,
     "subtract": _subtract,
@@ -331,6 +370,7 @@ _RULES: dict[str, Callable[..., Value | None]] = {
     "negative": _negative,
     "divide": _divide,
     "linear": _linear,
+    "sum": _reduction,
     "reshape": _same,
     "broadcast_to": _same,
     "astype": _same,

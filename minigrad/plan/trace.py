@@ -18,6 +18,7 @@ from minigrad.plan.abstract import Abstract
 from minigrad.plan.fuse import fuse
 from minigrad.plan.graph import Graph, Value, is_opaque, is_random
 from minigrad.plan.shadow import Shadow, attributes
+from minigrad.plan.simplify import distribute
 from minigrad.tape import Node, Tape, enable_grad, no_grad
 from minigrad.tensor import Tensor
 
@@ -230,13 +231,18 @@ class _Forward:
                 [output for output, _ in seeds], [seed for _, seed in seeds], targets=wanted, create_graph=True
             )
         reader.read(self.tape.nodes[start:])
-        grads = {reader.known[id(leaf)].index: reader.value(cotangent) for leaf, cotangent in found.items()}
-        step.x_grad = grads.get(step.x.index)
-        step.carry_grads = [grads.get(carry.index) for carry in step.carries]
-        step.leaf_grads = [grads.get(leaf.index) for leaf, _ in step.leaves]
+        by_index = {reader.known[id(leaf)].index: reader.value(cotangent) for leaf, cotangent in found.items()}
+        step.x_grad = by_index.get(step.x.index)
+        step.carry_grads = [by_index.get(carry.index) for carry in step.carries]
+        step.leaf_grads = [by_index.get(leaf.index) for leaf, _ in step.leaves]
         for number, carry in enumerate(step.carries):
             if step.carried[number] is not None and step.carry_grads[number] is None:
                 step.carry_grads[number] = graph.constant(np.zeros(carry.shape, carry.dtype))
+        grads = [step.x_grad, *step.carry_grads, *step.leaf_grads]
+        new = distribute(graph, [*step.outputs, *step.results, *filter(None, grads)])
+        grads = [None if grad is None else new[grad.index] for grad in grads]
+        step.x_grad, step.carry_grads = grads[0], grads[1 : len(step.carries) + 1]
+        step.leaf_grads = grads[len(step.carries) + 1 :]
 
 
 class _Reader:

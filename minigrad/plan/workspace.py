@@ -194,10 +194,16 @@ class Workspace:
         for number, slot in enumerate(slots):
             if arguments[number] is None:
                 constant = self.values[slot.value].level is Level.CONSTANT
-                arguments[number] = (
-                    shaped(known[slot.value], slot.rank, slot.swapped) if constant else self._argument(slot, arrays)
-                )
+                arguments[number] = self._constant(slot, known) if constant else self._argument(slot, arrays)
         return arguments
+
+    def _constant(self, slot: Slot, known: dict[int, Any]) -> Any:
+        array = known[slot.value]
+        if slot.part is None:
+            return shaped(array, slot.rank, slot.swapped)
+        xp, (_, *shape) = self.backend.xp, slot.part
+        array = shaped(xp.broadcast_to(array, shape), slot.rank, slot.swapped)
+        return xp.ascontiguousarray(array)
 
     def _is_fixed(self, slot: Slot) -> bool:
         """Whether an argument is the same for all runs in this memory."""
