@@ -13,8 +13,11 @@ from minigrad.plan.flat import Code, Slot
 from minigrad.plan.graph import Level, Value
 from minigrad.plan.layout import Extent, Layout, Track, is_feature_major, is_view
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 4 << 20
 """How much memory the values of one chunk may take: about what fits the cache."""
+
+CHUNK_COLUMNS = 512
+"""How many columns the products that sum over steps should have at least, whatever memory that takes."""
 
 PADDING = 16
 """So many elements between rows that lie far apart: without them all rows may fall on the same lines of the cache."""
@@ -45,7 +48,8 @@ class Workspace:
         per_step = sum(prod(b.shape) * b.dtype.itemsize for b in layout.buffers if b.extent is Extent.CHUNK)
         joined = [self.values[slot.value] for slot in code.slots["backward"] if slot.part == "joined"]
         per_step += sum(prod(value.shape) * value.dtype.itemsize for value in joined)
-        length = max(1, min(span, CHUNK_BYTES // max(per_step, 1)))
+        columns = max((value.shape[0] for value in joined), default=1)
+        length = max(1, min(span, max(CHUNK_BYTES // max(per_step, 1), -(-CHUNK_COLUMNS // columns))))
         self.chunks: list[tuple[int, int]] = []
         self.spans: list[list[int]] = []
         self.span_starts: list[int] = []
