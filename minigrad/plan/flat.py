@@ -15,8 +15,8 @@ from typing import Any
 from minigrad.backend import is_floating
 from minigrad.plan.graph import Level, Operand, Value, is_random
 from minigrad.plan.layout import PHASES, Extent, Layout, is_feature_major, is_view
+from minigrad.plan.operations import ELEMENTWISE
 from minigrad.plan.program import is_product, is_row_sum, is_scatter
-from minigrad.plan.simplify import ELEMENTWISE
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ the sigmoids are of is computed right where it is needed: where several gates ar
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
-from minigrad.plan.graph import Graph, Level, Value, needed, rebuild
-from minigrad.plan.simplify import ADD, GETITEM, SIGMOID, SUBTRACT
+from minigrad.plan.graph import Graph, Level, Value, is_a, level_of, needed, rebuild
+from minigrad.plan.operations import ADD, GETITEM, MULTIPLY, SIGMOID, SUBTRACT
+from minigrad.plan.pieces import side_by_side
 
 Span = tuple[Value, int, int]
 """A part of a value's last axis: from where to where."""
@@ -40,7 +42,7 @@ def fuse(graph: Graph, roots: list[Value]) -> dict[int, Value]:
         if value.index in group_of:
             group = group_of[value.index]
             if group.whole is None:
-                group.whole = _sigmoid(graph, [part(new, *span) for span in group.spans])
+                group.whole = graph.apply(SIGMOID, side_by_side(graph, [part(new, *span) for span in group.spans]))
             return _sliced(graph, group.whole, *group.places[value.index])
         return part(new, source, start, stop) if source is not value and source.index in split else None
 
@@ -124,15 +126,23 @@ def _split(values: list[Value], spans: list[Span]) -> set[int]:
     return {index for index, size in unread.items() if size >= 0}
 
 
-def _sigmoid(graph: Graph, parts: list[Value]) -> Value:
-    """The sigmoid of parts side by side."""
-    if len(parts) == 1:
-        return graph.apply(SIGMOID, parts[0])
-    leading = tuple(slice(0, n, 1) for n in parts[0].shape[:-1])
-    places, size = [], 0
-    for part in parts:
-        places.append((*leading, slice(size, size + part.shape[-1], 1)))
-        size += part.shape[-1]
-    shape = (*parts[0].shape[:-1], size)
-    whole = graph.add("assemble", tuple(parts), {"places": tuple(places)}, shape, parts[0].dtype)
-    return graph.apply(SIGMOID, whole)
+def distribute(graph: Graph, roots: list[Value]) -> dict[int, Value]:
+    """Multiply pieces and not what they make up, where nothing else reads that; new values by the index of the old."""
+    values = needed(roots)
+    uses = Counter(operand.index for value in values for operand in value.values)
+    uses.update(root.index for root in roots)
+
+    def change(value: Value, new: dict[int, Value]) -> Value | None:
+        if value.name != "multiply" or value.level < Level.COTANGENT:
+            return None
+        a, b = sorted(value.inputs, key=level_of, reverse=True)
+        whole = isinstance(b, Value)
+        if not is_a(a, "assemble") or uses[a.index] > 1 or (whole and (b.level >= a.level or b.shape != value.shape)):
+            return None
+        parts = [
+            graph.apply(MULTIPLY, new[piece.index], graph.apply(GETITEM, new[b.index], index=place) if whole else b)
+            for piece, place in zip(a.inputs, a.attrs["places"], strict=True)
+        ]
+        return graph.add("assemble", tuple(parts), a.attrs, value.shape, value.dtype)
+
+    return rebuild(graph, values, change)

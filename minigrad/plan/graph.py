@@ -90,9 +90,15 @@ _SOURCES = {
 
 
 class Graph:
-    """Makes values, each of them once."""
+    """Makes values, each of them once.
 
-    def __init__(self) -> None:
+    Args:
+        simplify: asked before an operation is added, with the graph and what `add` is given: a value that is equal to
+            it, or None.
+    """
+
+    def __init__(self, simplify: Callable[..., Value | None]) -> None:
+        self._simplify = simplify
         self.values: list[Value] = []
         self._known: dict[Any, Value] = {}
 
@@ -115,10 +121,8 @@ class Graph:
         occurrence: int | None = None,
     ) -> Value:
         """The value of an operation; with an `occurrence` (a random draw) no other's equal, and never constant."""
-        from minigrad.plan.simplify import simplify
-
         if occurrence is None:
-            simpler = simplify(self, op, inputs, attrs, shape, dtype)
+            simpler = self._simplify(self, op, inputs, attrs, shape, dtype)
             if simpler is not None:
                 return simpler
         level = max((value.level for value in inputs if isinstance(value, Value)), default=Level.CONSTANT)
@@ -170,6 +174,16 @@ def hashable(value: Any) -> Any:
     if hasattr(value, "tobytes"):
         return (value.shape, str(value.dtype), value.tobytes())
     return (type(value), value)
+
+
+def level_of(value: Operand) -> int:
+    """The level of an operand; that of a number is below all."""
+    return value.level if isinstance(value, Value) else -1
+
+
+def is_a(value: Operand, name: str) -> bool:
+    """Whether an operand is a value of this operation."""
+    return isinstance(value, Value) and value.name == name
 
 
 def needed(roots: list[Value]) -> list[Value]:

@@ -12,8 +12,9 @@ from enum import IntEnum
 from typing import Any
 
 from minigrad.plan.graph import Level, Value
+from minigrad.plan.operations import ELEMENTWISE
+from minigrad.plan.pieces import covers
 from minigrad.plan.program import Program, is_product, operands_of_total
-from minigrad.plan.simplify import ELEMENTWISE, covers
 
 PHASES = {"forward": ("input", "recurrent", "output"), "backward": ("coefficient", "cotangent", "sink")}
 PHASE_OF = {name: phase for phase, names in PHASES.items() for name in names} | {"total": "backward"}

@@ -15,10 +15,10 @@ from minigrad.errors import PlanError
 from minigrad.lengths import hold, silence
 from minigrad.nest import leaves, map_nest
 from minigrad.plan.abstract import Abstract
-from minigrad.plan.fuse import fuse
+from minigrad.plan.fuse import distribute, fuse
 from minigrad.plan.graph import Graph, Value, is_opaque, is_random
 from minigrad.plan.shadow import Shadow, attributes
-from minigrad.plan.simplify import distribute
+from minigrad.plan.simplify import simplify
 from minigrad.tape import Node, Tape, enable_grad, no_grad
 from minigrad.tensor import Tensor
 
@@ -92,7 +92,7 @@ def trace(cell: Cell, request: Request) -> Step:
     before = random_state()
     try:
         with use_backend("numpy"), np.errstate(all="ignore"):
-            graph = Graph()
+            graph = Graph(simplify)
             forward = _Forward(cell, request, [leaf.requires_grad for leaf in leaves(request.state)])
             step = forward.imported(graph)
             while True:
