@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 from minigrad.backend import is_floating
@@ -71,7 +72,8 @@ class Recurrent(RecurrentLayer):
         engine: `"tape"` records each step operation by operation; `"plan"` runs the sequence as one program, and
             raises `PlanError` if the cell's step cannot be compiled; `"auto"` takes the plan where it can.
         learn_initial_state: make the initial state a parameter, starting from the cell's own.
-        checkpoint_every: with the plan, keep every n-th state only and compute what is between anew in the backward.
+        checkpoint_every: keep every n-th state only, and compute what is between anew in the backward: less memory for
+            one more forward. About the square root of T needs least. The tape keeps everything nevertheless.
 
     >>> layer = mg.Recurrent(mg.LSTMCell(3, 5))
     >>> ys, (h, c) = layer(mg.ones((7, 2, 3)), lengths=[7, 4])
@@ -94,7 +96,7 @@ class Recurrent(RecurrentLayer):
         self.reverse = reverse
         self.batch_first = batch_first
         self.engine = engine
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint_every = _check_checkpoint_every(checkpoint_every)
         self._plans = Plans()
         if learn_initial_state:
             parameter = next(cell.parameters(), None)
@@ -159,7 +161,7 @@ class Bidirectional(RecurrentLayer):
             shares its weights.
         merge: `"concat"` (along the last axis), `"sum"`, `"mean"`, or a function of (forward, backward).
         batch_first: x and outputs are (B, T, ...).
-        engine, learn_initial_state: as for `Recurrent`.
+        engine, learn_initial_state, checkpoint_every: as for `Recurrent`.
 
     >>> ys, (forward, backward) = mg.Bidirectional(mg.GRUCell(3, 5))(mg.ones((7, 2, 3)))
     >>> ys.shape
@@ -320,6 +322,12 @@ def GRU(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) 
 
 
 # --- small parts
+
+
+def _check_checkpoint_every(steps: int | None) -> int | None:
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 1):
+        raise ValueError(f"checkpoint_every is a number of steps, an integer of 1 or more, or None; got {steps!r}")
+    return steps
 
 
 def _past_ends_zero(ys: Tensor, lengths: Any, time: int) -> Tensor:

@@ -1,0 +1,26 @@
+"""The plan: a cell's step, traced once, as one program for a whole sequence, forward and backward.
+
+In the order in which a step becomes a program:
+
+| file | what it does |
+| --- | --- |
+| `abstract.py` | arrays without values, with which a step is traced |
+| `shadow.py` | a copy of the cell made of them; a key of all that a step can read |
+| `graph.py` | the values of a step, each made once, and what each depends on |
+| `operations.py`, `simplify.py`, `pieces.py` | rules that offer something cheaper for each new value |
+| `fuse.py` | what can be made cheaper only when the whole step is known |
+| `trace.py` | the forward traced, the backward derived from it by the tape's own rules |
+| `program.py` | every value in the bin that says when it is computed: once, in the loop, for many steps at once |
+| `explain.py` | the program in words |
+
+This is the program, which knows no executor. The one for NumPy and CuPy arrays:
+
+| file | what it does |
+| --- | --- |
+| `layout.py` | which values share memory, for how many steps, and which are views |
+| `flat.py` | the program as flat calls of array functions |
+| `workspace.py` | the memory of one run, and the views of it that these calls take |
+| `executor.py` | a run, chunk by chunk, forward and backward |
+
+`engine.py` finds or makes the plan for a call and puts the run on the tape as one operation.
+"""

@@ -1,9 +1,13 @@
-"""Sigmoids of a step that can be computed at once are laid side by side and become one operation.
+"""What can be made cheaper only when the whole step is known.
 
-A cell with three gates calls for three sigmoids of the same shape, each of several array calls in the loop over time.
-As one sigmoid of thrice the size they cost a third of the calls. The gates themselves become slices of the result. What
-the sigmoids are of is computed right where it is needed: where several gates are slices of one sum, such as
-(W x + U h)[:, a:b], each gate's part of the sum is computed separately, (W x)[:, a:b] + (U h)[:, a:b].
+Sigmoids that can be computed at once are laid side by side and become one operation (`fuse`). A cell with three gates
+calls for three sigmoids of the same shape, each of several array calls in the loop over time; as one of thrice the size
+they cost a third of the calls. The gates themselves become slices of the result. What the sigmoids are of is computed
+right where it is needed: where several gates are slices of one sum, such as (W x + U h)[:, a:b], each gate's part of
+the sum is computed separately, (W x)[:, a:b] + (U h)[:, a:b].
+
+Where pieces are put together only to be multiplied, each piece is multiplied (`distribute`), which can often be done
+together with what it has been multiplied with before.
 """
 
 from __future__ import annotations
