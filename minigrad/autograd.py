@@ -187,7 +187,7 @@ def _walk(
                 continue
             if reached is not None and source not in reached:
                 continue
-            fresh = False
+            fresh = not create_graph and (primitive.gives == "new" or (primitive.gives == "g" and node in owned))
             if accumulate is None:
                 part = rule(g, *saved, **attrs) if attrs else rule(g, *saved)
                 if part.shape != shape:

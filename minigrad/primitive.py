@@ -42,6 +42,8 @@ class Primitive:
         attributes: names of the other arguments; `positional` of those that need not be named, `defaults` by name.
         rules: one rule per input, or None where no gradient flows; empty if the operation has no gradient.
         accumulate: `accumulate(buffer, g, *saved, **attributes)`: adds the first input's gradient to `buffer` in place.
+        gives: `"new"` if what the rules return is nobody else's, so that the walk need not copy it; `"g"` if it is the
+            very cotangent that they are given.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class Primitive:
         "attributes",
         "defaults",
         "forward",
+        "gives",
         "inputs",
         "keep",
         "keeps_inputs",
@@ -84,6 +87,7 @@ class Primitive:
         self.kept: list[tuple[str, int]] = []
         self.keeps_inputs = False
         self.view = False
+        self.gives = ""
         self.keep: Callable[[Any, list[Any]], tuple[Any, ...]] = lambda y, arrays: ()
 
     def bind(self, args: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

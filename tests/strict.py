@@ -42,6 +42,7 @@ class StrictArray:
     itemsize = property(lambda self: self._host.itemsize)
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: self._host.flags)
+    base = property(lambda self: self._host if self._host.base is None else self._host.base)
     T = property(lambda self: StrictArray(self._host.T))
 
     def __getitem__(self, index: Any) -> StrictArray:

@@ -153,3 +153,26 @@ def test_a_step_that_fails_is_told_as_on_the_tape() -> None:
                 mg.Recurrent(make(), engine=engine)(mg.ones((3, 2, I)))
             messages.append(str(caught.value))
         assert messages[0] == messages[1]
+
+
+# --- whose memory it is
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_gradients_and_results_share_no_memory(name: str) -> None:
+    mg.seed(0)
+    case = Case(CELLS[name]())
+    layer = mg.Recurrent(case.cell, engine="plan")
+    x, state = case.leaves()
+    results = layer(x, state, return_states=True)
+    everything(*results).backward()
+    again = layer(x, state, return_states=True)
+    leaves = [x, *mg.nest.leaves(state), *layer.parameters()]
+    gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    others = [*leaves, *mg.nest.leaves(results), *mg.nest.leaves(again)]
+    before = [host(tensor) for tensor in (*gradients, *others)]
+    for number, overwritten in enumerate(gradients):
+        overwritten.data.fill(7.0)
+        before[number].fill(7.0)
+        for tensor, value in zip((*gradients, *others), before, strict=True):
+            assert (host(tensor) == value).all()

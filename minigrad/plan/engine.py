@@ -250,7 +250,7 @@ class _Backward:
             if isinstance(source, int) and outputs + source in g.parts:  # an unchanged state passes its cotangent on
                 at = 1 + len(step.changing) + number
                 end = g.parts[outputs + source]
-                found[at] = end if found[at] is None else found[at] + end
+                found[at] = end.copy() if found[at] is None else found[at] + end
         return found
 
     def __del__(self) -> None:
@@ -282,8 +282,9 @@ def _primitive(name: str, rules: Any, kept: list[tuple[str, int]]) -> Primitive:
 
 
 _RUN = _primitive("recurrent", _Rules(), [("backward", 0)])
-_RUN.keeps_inputs = True
+_RUN.keeps_inputs, _RUN.gives = True, "new"
 _UNREAD = _primitive("unread", (lambda g: g,), [])
+_UNREAD.gives = "g"
 """A parameter whose value the backward does not read, so that an update in between does no harm."""
 
 

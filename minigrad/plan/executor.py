@@ -174,7 +174,8 @@ class Executor:
         x_grad = None if step.x_grad is None else self._over_time(step.x_grad, run, arrays)
         starts = {track.source.index: workspace.at(track, 0, arrays, 0).copy() for track in tracks}
         evaluate(self.program.bins["final"], known, self.backend)
-        finals = [None if final is None else known[final.index] for final in self.program.finals]
+        taken = {_memory(array) for array in run.known.values()}
+        finals = [None if final is None else _owned(known[final.index], taken) for final in self.program.finals]
         return x_grad, [None if seed is None else starts.get(seed.index) for seed in step.carried], finals
 
     def _again(self, run: Run, number: int) -> None:
@@ -205,6 +206,19 @@ class Executor:
     def release(self, run: Run) -> None:
         """Give the memory of a run back."""
         self.spare[:] = [run.workspace]
+
+
+def _memory(array: Any) -> int:
+    """Which memory an array is, or is a view of."""
+    return id(array if array.base is None else array.base)
+
+
+def _owned(array: Any, taken: set[int]) -> Any:
+    """An array whose memory nobody else has: a copy if it is taken; if not, it is from now on."""
+    if _memory(array) in taken:
+        return array.copy()
+    taken.add(_memory(array))
+    return array
 
 
 def evaluate(values: list[Value], known: dict[int, Any], backend: Backend) -> None:
