@@ -45,9 +45,9 @@ def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any 
 
 def zeros_like(x: Tensor) -> Tensor:
     """Zeros in the shape and dtype and on the backend of x."""
-    return Tensor(x.backend.xp.zeros_like(x.data))
+    return Tensor(x.backend.xp.zeros(x.shape, dtype=x.dtype))
 
 
 def ones_like(x: Tensor) -> Tensor:
     """Ones in the shape and dtype and on the backend of x."""
-    return Tensor(x.backend.xp.ones_like(x.data))
+    return Tensor(x.backend.xp.ones(x.shape, dtype=x.dtype))

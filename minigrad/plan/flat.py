@@ -46,12 +46,13 @@ class Code:
     Attributes:
         source: for each phase the text of its function `(c, steps, first, slots)`.
         slots: for each phase what the function takes, in order.
-        names: what the text refers to beside its arguments: array functions (by name), numbers, rows, forwards.
+        functions, numbers, rows, forwards: what the text refers to beside its arguments: array functions by name; names
+            of numbers, of rows of equal numbers, and of operations' own forwards.
     """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.numbers: dict[tuple[Any, Any], str] = {}
+        self.numbers: dict[tuple[str, str], tuple[str, Any]] = {}
         self.rows: dict[tuple[int, float, str], str] = {}
         self.forwards: dict[str, partial[Any]] = {}
         self.functions = {"copyto"}
@@ -108,8 +109,8 @@ class Code:
 
     def _number(self, number: Any, dtype: Any) -> str:
         """A Python number as an array, which is faster to compute with, where it has the result's dtype anyway."""
-        key = (number, str(dtype))
-        return self.numbers.setdefault(key, f"number_{len(self.numbers)}")
+        key = (repr(number), str(dtype))  # -0.0 is another number than 0.0
+        return self.numbers.setdefault(key, (f"number_{len(self.numbers)}", number))[0]
 
     def _row(self, size: int, number: float, dtype: Any) -> str:
         """A row of equal numbers."""
@@ -253,8 +254,9 @@ class Code:
         return None
 
     def _sigmoid(self, value: Value) -> None:
-        out = self._out(value)
-        self._call("negative", self._aligned(value.inputs[0], value), out)
+        out, limit = self._out(value), -708.0 if value.dtype.itemsize == 8 else -87.0
+        self._call("maximum", self._aligned(value.inputs[0], value), self._number(limit, value.dtype), out)
+        self._call("negative", out, out)
         self._call("exp", out, out)
         one = self._number(1.0, value.dtype)
         self._call("add", out, one, out)

@@ -123,16 +123,16 @@ class Graph:
         """The value of an operation; with an `occurrence` (a random draw) no other's equal, and never constant."""
         if occurrence is None:
             simpler = self._simplify(self, op, inputs, attrs, shape, dtype)
-            if simpler is not None:
+            if simpler is not None and (simpler.shape, simpler.dtype) == (shape, dtype):
                 return simpler
         level = max((value.level for value in inputs if isinstance(value, Value)), default=Level.CONSTANT)
         if occurrence is not None:
             level = max(level, Level.TIME)
-        operands = [v.index if isinstance(v, Value) else (type(v), v) for v in inputs]
+        operands = [v.index if isinstance(v, Value) else (type(v), repr(v)) for v in inputs]
         if op in COMMUTATIVE or getattr(op, "name", "") in COMMUTATIVE:
             operands.sort(key=repr)
         name = op if isinstance(op, str) else id(op)
-        key = (name, tuple(operands), hashable(attrs), occurrence)
+        key = (name, tuple(operands), hashable(attrs), occurrence, shape, dtype)
         return self._new(key, op, inputs, attrs, shape, dtype, level)
 
     def apply(self, op: Primitive, *inputs: Operand, **attrs: Any) -> Value:
@@ -173,7 +173,7 @@ def hashable(value: Any) -> Any:
         return (slice, value.start, value.stop, value.step)
     if hasattr(value, "tobytes"):
         return (value.shape, str(value.dtype), value.tobytes())
-    return (type(value), value)
+    return (type(value), repr(value) if isinstance(value, float) else value)  # -0.0 is another number than 0.0
 
 
 def level_of(value: Operand) -> int:

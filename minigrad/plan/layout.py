@@ -13,7 +13,7 @@ from typing import Any
 
 from minigrad.plan.graph import Level, Value
 from minigrad.plan.operations import ELEMENTWISE
-from minigrad.plan.pieces import covers
+from minigrad.plan.pieces import has_gaps
 from minigrad.plan.program import Program, is_product, operands_of_total
 
 PHASES = {"forward": ("input", "recurrent", "output"), "backward": ("coefficient", "cotangent", "sink")}
@@ -76,7 +76,7 @@ class Layout:
         for phase, pairs in program.loops.items():
             taken: set[int] = set()
             for source, result in pairs:
-                joined = self._is_computed(result) and result.index not in taken
+                joined = self._is_computed(result) and result.index not in taken and not has_gaps(result)
                 joined = joined and (result.shape, result.dtype) == (source.shape, source.dtype)
                 taken.add(result.index)
                 track = Track(source, result, joined)
@@ -125,7 +125,7 @@ class Layout:
         for piece, place in zip(whole.values, whole.attrs["places"], strict=True):
             same_phase = PHASE_OF.get(self.bin_of(piece)) == PHASE_OF[name]
             earlier = self.bin_of(piece) == name or (same_phase and self.bin_of(piece) in LOOPS)
-            free = piece.index not in self.pieces and piece.index not in self._tracked
+            free = piece.index not in self.pieces and piece.index not in self._tracked and not has_gaps(piece)
             if self._is_computed(piece) and earlier and free and piece is not whole:
                 self.pieces[piece.index] = (whole, place)
 
@@ -225,8 +225,7 @@ class Layout:
         for index, extent in self.extents.items():
             if index not in self.buffer_of and (self.direct is None or index != self.direct.index):
                 value = self.program.step.graph.values[index]
-                gaps = value.name == "assemble" and not covers(value)
-                self.buffer_of[index] = self._new(value, extent, gaps, int(index in self._tracked))
+                self.buffer_of[index] = self._new(value, extent, has_gaps(value), int(index in self._tracked))
                 if extent is Extent.RUN:
                     self.given_out[self.buffer_of[index]] = PHASE_OF[self.bin_of(value)]
 
@@ -267,7 +266,8 @@ class Layout:
 
     def _is_local(self, value: Value, name: str) -> bool:
         """Whether a value is computed and read in one bin alone."""
-        return (
+        copied = any(self.owner(t.result) is value for tracks in self.tracks.values() for t in tracks if not t.joined)
+        return not copied and (
             self.bin_of(value) == name
             and self._is_computed(value)
             and value.index not in self._tracked

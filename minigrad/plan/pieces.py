@@ -55,7 +55,7 @@ def _assembled(graph: Graph, inputs: Any, places: Any, shape: Any, dtype: Any) -
 def _flattened(piece: Value, place: tuple[Any, ...]) -> list[tuple[Value, tuple[Any, ...]]]:
     """The pieces of a piece that is assembled itself, where it has no gap."""
     plain = all(isinstance(part, slice) and part.step == 1 for part in place)
-    if not is_a(piece, "assemble") or not plain or not covers(piece):
+    if not is_a(piece, "assemble") or not plain or has_gaps(piece):
         return [(piece, place)]
     return [
         (inner, tuple(_shifted(part, outer.start) for part, outer in zip(where, place, strict=True)))
@@ -119,9 +119,9 @@ def disjoint(a: tuple[range, ...], b: tuple[range, ...]) -> bool:
     return False
 
 
-def covers(value: Value) -> bool:
-    """Whether the pieces of an assembled value leave no gap."""
-    return sum(prod(piece.shape) for piece in value.values) == prod(value.shape)
+def has_gaps(value: Value) -> bool:
+    """Whether a value is made of pieces that do not cover it."""
+    return value.name == "assemble" and sum(prod(piece.shape) for piece in value.values) < prod(value.shape)
 
 
 def getitem(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
@@ -167,7 +167,7 @@ def by_pieces(graph: Graph, op: Primitive, x: Value, weight: Value, axis: int) -
         x: side by side in its last axis.
         weight: constant, with its parts side by side in this axis.
     """
-    if not is_a(x, "assemble") or not covers(x) or len({piece.level for piece in x.values}) == 1:
+    if not is_a(x, "assemble") or has_gaps(x) or len({piece.level for piece in x.values}) == 1:
         return None
     runs: list[list[tuple[Value, slice]]] = []
     for piece, place in zip(x.values, x.attrs["places"], strict=True):

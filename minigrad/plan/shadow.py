@@ -104,28 +104,28 @@ class Shadow:
 
     def __init__(self, module: Module) -> None:
         self.tensors: dict[int, Tensor] = {}
-        self._copies: dict[int, Any] = {}
+        self.copies: dict[int, Any] = {}
         self.module: Any = self._copy(module)
 
     def _copy(self, value: Any) -> Any:
-        if id(value) in self._copies:
-            return self._copies[id(value)]
+        if id(value) in self.copies:
+            return self.copies[id(value)]
         if isinstance(value, Tensor):
             made: Any = copy.copy(value)
             object.__setattr__(made, "data", Abstract(value.shape, value.dtype))
             made.node = made.grad = None
             self.tensors[id(made)] = value
         elif isinstance(value, Module):
-            made = self._copies[id(value)] = object.__new__(type(value))
+            made = self.copies[id(value)] = object.__new__(type(value))
             vars(made).update({name: self._copy(part) for name, part in vars(value).items()})
         elif isinstance(value, dict):
             made = type(value)((name, self._copy(part)) for name, part in value.items())
         elif type(value) in (list, tuple):
             made = type(value)(map(self._copy, value))
         elif hasattr(value, "__dict__") and not isinstance(value, _OPAQUE) and _is_plain(type(value)):
-            made = self._copies[id(value)] = object.__new__(type(value))  # nothing of it is outside its __dict__
+            made = self.copies[id(value)] = object.__new__(type(value))  # nothing of it is outside its __dict__
             vars(made).update({name: self._copy(part) for name, part in vars(value).items()})
         else:
             made = value
-        self._copies[id(value)] = made
+        self.copies[id(value)] = made
         return made

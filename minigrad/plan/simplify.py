@@ -8,7 +8,7 @@ back is laid into zeros; such pieces become one value, which no sum has to go ov
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any
 
@@ -25,21 +25,39 @@ def simplify(
     """A simpler value equal to `op(*inputs, **attrs)`, or None."""
     name = op if isinstance(op, str) else op.name
     if name in ELEMENTWISE:
-        stripped = tuple(_stripped(value, position, inputs, shape) for position, value in enumerate(inputs))
+        stripped = _stripped(inputs, shape)
         if any(a is not b for a, b in zip(stripped, inputs, strict=True)):
             return graph.add(op, stripped, attrs, shape, dtype)
-    if name in _ARITHMETIC and not is_floating(dtype):
+    if name in _ARITHMETIC and not (is_floating(dtype) and _have(dtype, inputs)):
         return None
     rule = _RULES.get(name)
     return rule(graph, inputs, attrs, shape, dtype) if rule is not None else None
 
 
-def _stripped(value: Operand, position: int, inputs: tuple[Operand, ...], shape: tuple[int, ...]) -> Operand:
-    """What an operand is a repetition of, where broadcasting repeats it anyway."""
-    if not isinstance(value, Value) or value.name != "broadcast_to" or len(value.values[0].shape) != len(shape):
-        return value
-    others = [v for i, v in enumerate(inputs) if i != position and isinstance(v, Value)]
-    return value.values[0] if any(other.shape == shape for other in others) else value
+def _stripped(inputs: tuple[Operand, ...], shape: tuple[int, ...]) -> tuple[Operand, ...]:
+    """Operands with what repeats them taken off, where broadcasting repeats them anyway."""
+    operands = list(inputs)
+    for position, value in enumerate(operands):
+        others = [v for n, v in enumerate(operands) if n != position and isinstance(v, Value)]
+        if is_a(value, "broadcast_to") and any(other.shape == shape for other in others):
+            if len(value.values[0].shape) == len(shape):
+                operands[position] = value.values[0]
+    return tuple(operands)
+
+
+def _pairs(value: Operand, name: str) -> list[tuple[Operand, Operand]]:
+    """The two operands of a sum or a product, that of the higher level first; nothing if it is something else.
+
+    Nor if they are of different dtypes: booleans and integers do not add and multiply like floating-point numbers.
+    """
+    if not isinstance(value, Value) or value.name != name or not _have(value.dtype, value.inputs):
+        return []
+    p, q = sorted(value.inputs, key=level_of, reverse=True)
+    return [(p, q)]
+
+
+def _have(dtype: Any, operands: Iterable[Operand]) -> bool:
+    return all(v.dtype == dtype for v in operands if isinstance(v, Value))
 
 
 # --- sums
@@ -50,14 +68,14 @@ def _add(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value
     for one, other in ((a, b), (b, a)):
         if is_a(other, "negative"):
             return graph.apply(SUBTRACT, one, other.inputs[0])
-    if is_a(a, "assemble") and is_a(b, "assemble"):
+    if is_a(a, "assemble") and is_a(b, "assemble") and a.shape == b.shape:
         return pieces.merged(graph, a, b)
     if (same := _with_one_factor(graph, ADD, a, b, shape)) is not None:
         return same
-    if is_a(a, "add") and level_of(b) < level_of(a):
-        p, q = sorted(a.inputs, key=level_of, reverse=True)
-        if level_of(q) < level_of(a):
-            return graph.apply(ADD, p, _sum(graph, q, b))
+    if level_of(b) < level_of(a):
+        for p, q in _pairs(a, "add"):
+            if level_of(q) < level_of(a):
+                return graph.apply(ADD, p, _sum(graph, q, b))
     return None
 
 
@@ -87,8 +105,7 @@ def _with_one_factor(graph: Graph, op: Primitive, a: Operand, b: Operand, shape:
 
 def _term(value: Operand) -> tuple[Operand, Operand]:
     """A cotangent and its coefficient."""
-    if is_a(value, "multiply"):
-        p, q = sorted(value.inputs, key=level_of, reverse=True)
+    for p, q in _pairs(value, "multiply"):
         if level_of(q) < Level.COTANGENT:
             return p, q
     return value, 1.0
@@ -107,8 +124,7 @@ def _multiply(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> 
             if number is not None and prod(other.shape) < prod(one.shape):
                 return graph.apply(MULTIPLY, rest, graph.apply(MULTIPLY, other, number))
         return None
-    if is_a(a, "multiply"):
-        p, q = sorted(a.inputs, key=level_of, reverse=True)
+    for p, q in _pairs(a, "multiply"):
         if level_of(q) < level_of(a):
             return graph.apply(MULTIPLY, p, _product(graph, q, b))
     if a.level < Level.COTANGENT:
@@ -120,10 +136,10 @@ def _multiply(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> 
 
 def _number_in(value: Operand) -> tuple[Any, Operand]:
     """A number that something is multiplied with, and that; None if there is no number."""
-    if not is_a(value, "multiply") or all(isinstance(factor, Value) for factor in value.inputs):
-        return None, value
-    number, rest = value.inputs if isinstance(value.inputs[1], Value) else value.inputs[::-1]
-    return number, rest
+    for rest, number in _pairs(value, "multiply"):
+        if not isinstance(number, Value):
+            return number, rest
+    return None, value
 
 
 def _product(graph: Graph, a: Operand, b: Operand) -> Operand:

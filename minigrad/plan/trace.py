@@ -128,7 +128,7 @@ class _Forward:
         self.cell = cell
         shadow = Shadow(cell)
         self.originals = shadow.tensors
-        self.copies = {id(copy): copy for copy in shadow._copies.values() if isinstance(copy, Tensor)}
+        self.copies = {id(copy): copy for copy in shadow.copies.values() if isinstance(copy, Tensor)}
         self.x = request.x
         self.alive = Tensor(Abstract(request.x.shape[:1], np.dtype(bool))) if request.masked else None
         flags = iter(needing)
