@@ -18,10 +18,10 @@ def run_plan(layer: Any, x: Tensor, state: Any, alive: Any, return_states: bool)
     """What `run_tape` returns, by the plan; None if the tape is to run."""
     if layer.engine == "tape":
         return None
-    plans, cell, every = layer._plans, layer.cell, layer.checkpoint_every
-    result = run_cell(plans, cell, x, state, alive, return_states, every, run_tape)
-    if result is None and layer.engine == "plan" and plans.latest is not None and plans.latest.reason:
-        raise PlanError(plans.latest.reason)
+    every = layer.checkpoint_every
+    result, reason = run_cell(layer._plans, layer.cell, x, state, alive, return_states, every, run_tape)
+    if reason and layer.engine == "plan":
+        raise PlanError(reason)
     return result
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from strict import StrictBackend
@@ -65,6 +67,20 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if chosen == "tape":  # the module of that name, which the function `mg.recurrent` hides
         monkeypatch.setattr(import_module("minigrad.recurrent"), "run_plan", lambda *a, **k: None, raising=False)
     return chosen
+
+
+@pytest.fixture
+def unwritten_is_nan(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory of the plan that nothing has been written to is NaN, so that no result depends on it unnoticed."""
+    empty = backend.xp.empty
+
+    def filled(shape: Any, dtype: Any = float, **options: Any) -> Any:
+        array = empty(shape, dtype, **options)
+        if sys._getframe(1).f_globals["__name__"].startswith("minigrad.plan") and array.dtype.kind == "f":
+            array.fill(np.nan)
+        return array
+
+    monkeypatch.setattr(backend.xp, "empty", filled)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

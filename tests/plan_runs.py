@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import numpy as np
-import pytest
 from plan_cells import draw_state, draw_x, takes_integers
 
 import minigrad as mg
 from minigrad.nest import leaves, map_nest
 
 T, B = 5, 3
-PLAN_IS_THERE = hasattr(import_module("minigrad.recurrent"), "run_plan")
-needs_plan = pytest.mark.skipif(not PLAN_IS_THERE, reason="the compiled engine is not there yet: the tape runs")
 
 
 def in_order(nest: Any) -> list[Any]:

@@ -188,15 +188,15 @@ class StrictFunction:
 _FUNCTIONS = """
 abs absolute add all allclose amax amin any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin
 argsort argwhere around array array_equal array_split ascontiguousarray atleast_1d atleast_2d atleast_3d average
-bincount broadcast_arrays broadcast_to cbrt ceil clip column_stack concatenate copysign copyto cos cosh count_nonzero cumprod cumsum deg2rad diag
-diagonal diff divide divmod dot dstack einsum empty empty_like equal exp exp2 expand_dims expm1 eye flatnonzero flip
-fliplr flipud float_power floor floor_divide fmax fmin fmod full full_like gradient greater greater_equal hstack hypot
-identity inner isclose isfinite isin isinf isnan kron less less_equal linspace log log10 log1p log2 logaddexp
-logical_and logical_not logical_or logical_xor matmul max maximum mean median meshgrid min minimum mod moveaxis multiply
-nan_to_num nanmax nanmean nanmin nansum negative nonzero not_equal ones ones_like outer pad positive power prod ravel
-reciprocal remainder repeat reshape roll rollaxis rot90 round searchsorted sign signbit sin sinh sort split sqrt square
-squeeze stack std subtract sum swapaxes take take_along_axis tan tanh tensordot tile trace transpose tri tril triu
-true_divide trunc unique unravel_index var vdot vsplit vstack where zeros zeros_like
+bincount broadcast_arrays broadcast_to cbrt ceil clip column_stack concatenate copysign copyto cos cosh count_nonzero
+cumprod cumsum deg2rad diag diagonal diff divide divmod dot dstack einsum empty empty_like equal exp exp2 expand_dims
+expm1 eye flatnonzero flip fliplr flipud float_power floor floor_divide fmax fmin fmod full full_like gradient greater
+greater_equal hstack hypot identity inner isclose isfinite isin isinf isnan kron less less_equal linspace log log10
+log1p log2 logaddexp logical_and logical_not logical_or logical_xor matmul max maximum mean median meshgrid min
+minimum mod moveaxis multiply nan_to_num nanmax nanmean nanmin nansum negative nonzero not_equal ones ones_like outer
+pad positive power prod ravel reciprocal remainder repeat reshape roll rollaxis rot90 round searchsorted sign signbit
+sin sinh sort split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tan tanh tensordot tile
+trace transpose tri tril triu true_divide trunc unique unravel_index var vdot vsplit vstack where zeros zeros_like
 """.split()  # noqa: SIM905
 
 _AS_THEY_ARE = """bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128

@@ -19,7 +19,6 @@ from plan_runs import (
     gradient,
     host,
     in_order,
-    needs_plan,
     pair,
     run,
     weighted,
@@ -31,6 +30,9 @@ from minigrad.nest import leaves, map_nest
 ALL = CELLS | RANDOM
 every_cell = pytest.mark.parametrize("name", ALL)
 once = pytest.mark.host_only("the arithmetic is that of the tests which run everywhere")
+
+
+pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 
 
 @pytest.fixture(autouse=True)
@@ -255,11 +257,22 @@ def test_checkpoints_change_nothing(name: str, every: int) -> None:
     compare(*layers, Case(cell, 7), lengths=[7, 1, 4] if ragged else None, loss=loss)
 
 
+@once
+@every_cell
+@pytest.mark.parametrize("steps", [1, 3])
+def test_chunks_change_nothing(name: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many steps at once: more do not fit, and fewer would make products of too few columns."""
+    cell = ALL[name]()
+    monkeypatch.setattr("minigrad.plan.workspace.CHUNK_BYTES", 1)
+    monkeypatch.setattr("minigrad.plan.workspace.CHUNK_COLUMNS", steps * B)
+    for every, lengths in ((None, None), (4, [7, 0, 5])):
+        compare(*pair(cell, checkpoint_every=every), Case(cell, 7), lengths=lengths)
+
+
 # --- what compiles says so
 
 
 @once
-@needs_plan
 @every_cell
 def test_it_is_the_plan_that_runs(name: str) -> None:
     cell = ALL[name]()

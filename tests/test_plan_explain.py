@@ -18,7 +18,7 @@ from cells_zoo import H, I
 from plan_cells import CELLS
 from plan_cells_random import RANDOM
 from plan_cells_refused import DOUBTFUL, REFUSED, Collecting, Gambling, OneTruth, Remembering
-from plan_runs import Case, T, agree, everything, needs_plan, pair, run
+from plan_runs import Case, T, agree, everything, pair, run
 
 import minigrad as mg
 from minigrad.nest import leaves
@@ -36,7 +36,6 @@ def _float64(backend: Any) -> None:
 # --- explain
 
 
-@needs_plan
 @pytest.mark.parametrize("name", ["lstm", "gru", "rnn", "Nested", "Memory", "WeightNorm"])
 @pytest.mark.parametrize("engine", ["plan", "auto"])
 def test_a_program_is_printed_bin_by_bin(name: str, engine: str) -> None:
@@ -60,7 +59,6 @@ def test_the_tape_says_that_it_was_asked_for() -> None:
         layer(Case(cell).x)
 
 
-@needs_plan
 def test_layers_of_layers_explain_each() -> None:
     layer = mg.Stack(mg.Bidirectional(mg.LSTMCell(I, H)), mg.Recurrent(mg.GRUCell(2 * H, H), engine="tape"))
     layer(mg.normal(shape=(3, 2, I)))
@@ -92,7 +90,6 @@ def test_explaining_changes_nothing() -> None:
 # --- what cannot be compiled
 
 
-@needs_plan
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_cell_that_cannot_be_compiled_is_refused(name: str) -> None:
     """The message names the cell, what its step does, and what to write instead."""
@@ -107,7 +104,6 @@ def test_a_cell_that_cannot_be_compiled_is_refused(name: str) -> None:
         assert "step" in message
 
 
-@needs_plan
 @pytest.mark.parametrize("name", REFUSED)
 def test_explain_says_why_the_tape_runs(name: str) -> None:
     make, pattern = REFUSED[name]
@@ -231,7 +227,6 @@ def test_ten_thousand_steps_without_gradients_keep_no_history() -> None:
 
 
 @host_memory
-@needs_plan
 def test_checkpoints_keep_less() -> None:
     x = mg.normal(shape=(2000, 2, 8))
     cell = mg.LSTMCell(8, 16)
@@ -243,7 +238,6 @@ def test_checkpoints_keep_less() -> None:
     assert peaks[1] < 0.7 * peaks[0]
 
 
-@needs_plan
 def test_a_run_is_one_node() -> None:
     """Whatever its length, and gone with its results."""
 
@@ -321,7 +315,6 @@ def test_a_layer_that_has_run_can_be_copied(copied: Any) -> None:
 # --- that the tests run on the engine they say
 
 
-@needs_plan
 @pytest.mark.both_engines
 def test_the_engines_of_the_tests_are_what_they_say(engine: str) -> None:
     layer = mg.Recurrent(mg.GRUCell(I, H))

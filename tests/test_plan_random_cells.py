@@ -202,6 +202,9 @@ def as_text(cell: Random) -> str:
     return "\n".join(lines)
 
 
+pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
+
+
 @pytest.fixture(autouse=True)
 def _float64(backend: Any) -> None:
     mg.set_default_dtype("float64")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import count, islice
+from threading import Lock
 from typing import Any
 
 from minigrad.autograd import pull_back
@@ -64,6 +65,7 @@ class Plans:
     def __init__(self) -> None:
         self.known: OrderedDict[Any, Plan] = OrderedDict()
         self.latest: Plan | None = None
+        self._lock = Lock()
 
     def __deepcopy__(self, memo: Any) -> Plans:
         return Plans()
@@ -81,15 +83,16 @@ class Plans:
 
     def get(self, key: Any, make: Callable[[], Plan]) -> Plan:
         """The plan known by this key, made now if there is none."""
-        plan = self.known.pop(key, None)
-        if plan is None:
-            plan = make()
-        self.known[key] = self.latest = plan
-        while len(self.known) > CACHE_SIZE:
-            self.known.popitem(last=False)
-        for old in islice(reversed(self.known.values()), MEMORY_SIZE, MEMORY_SIZE + 1):
-            old.forget()
-        return plan
+        with self._lock:
+            plan = self.known.pop(key, None)
+            if plan is None:
+                plan = make()
+            self.known[key] = self.latest = plan
+            while len(self.known) > CACHE_SIZE:
+                self.known.popitem(last=False)
+            for old in islice(reversed(self.known.values()), MEMORY_SIZE, MEMORY_SIZE + 1):
+                old.forget()
+            return plan
 
 
 def run_cell(
@@ -101,18 +104,25 @@ def run_cell(
     return_states: bool,
     checkpoint_every: int | None,
     by_tape: Callable[..., Any],
-) -> Any:
-    """Run a cell over x (T, B, ...) by its plan, or return None if it has none.
+) -> tuple[Any, str]:
+    """Run a cell over x (T, B, ...) by its plan.
 
     Args:
         plans: where to look for a plan and to keep it.
         cell, x, state, alive, return_states, by_tape: see `recurrent.run_tape`, which is `by_tape`.
         checkpoint_every: see `Recurrent`.
+
+    Returns:
+        What `by_tape` would, and an empty string; or None, if the tape is to run, and the reason if it is the cell's.
     """
     initial = list(leaves(state))
     if recorder.tape is not None or not all([*x.shape, *(n for leaf in initial for n in leaf.shape)]):
-        return None  # somebody wants to see each operation, or there is nothing to compute
-    key, held = fingerprint(cell)
+        return None, ""  # somebody wants to see each operation, or there is nothing to compute
+    try:
+        key, held = fingerprint(cell)
+    except PlanError as error:
+        plans.latest = Plan(cell, None, None, str(error), [])
+        return None, str(error)
     grad = recorder.grad and any(tensor.requires_grad for tensor in (x, *initial, *held) if isinstance(tensor, Tensor))
 
     key = (
@@ -132,7 +142,7 @@ def run_cell(
 
     plan = plans.get(key, compiled)
     if plan.executor is None:
-        return None
+        return None, plan.reason
     assert plan.program is not None
     step = plan.program.step
     sources = [initial[s] if isinstance(s, int) else s for s in plan.sources]
@@ -151,10 +161,9 @@ def run_cell(
         plan.executor.release(run)
     restored = iter(ends)
     last = map_nest(lambda leaf: next(restored), state)
-    if not return_states:
-        return outputs[0], last, None
     following = iter(outputs[1:])
-    return outputs[0], last, map_nest(lambda leaf: next(following), state)
+    states = map_nest(lambda leaf: next(following), state) if return_states else None
+    return (outputs[0], last, states), ""
 
 
 def _compile(cell: Cell, request: Request, backend: Any, checkpoint_every: int | None, held: list[Any]) -> Plan:

@@ -141,7 +141,11 @@ def distribute(graph: Graph, roots: list[Value]) -> dict[int, Value]:
             return None
         a, b = sorted(value.inputs, key=level_of, reverse=True)
         whole = isinstance(b, Value)
-        if not is_a(a, "assemble") or uses[a.index] > 1 or (whole and (b.level >= a.level or not a.shape == b.shape == value.shape)):
+        if (
+            not is_a(a, "assemble")
+            or uses[a.index] > 1
+            or (whole and (b.level >= a.level or not a.shape == b.shape == value.shape))
+        ):
             return None
         parts = [
             graph.apply(MULTIPLY, new[piece.index], graph.apply(GETITEM, new[b.index], index=place) if whole else b)

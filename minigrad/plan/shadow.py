@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date, time, timedelta
+from enum import Enum
+from functools import cache, partial
+from logging import Logger
+from numbers import Number
+from pathlib import PurePath
+from re import Pattern
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from minigrad.backend import by_type
+from minigrad.errors import PlanError
 from minigrad.module import Module
 from minigrad.plan.abstract import Abstract
+from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
 
-_PLAIN = frozenset({int, float, bool, str, bytes, complex, type(None)})
+_PLAIN = frozenset({int, float, bool, str, bytes, complex, type(None), range, slice, type(...)})
 _OPAQUE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
+_UNCHANGING = (*_OPAQUE, Enum, Number, PurePath, Pattern, date, time, timedelta, Logger, np.dtype, np.ufunc, Primitive)
+"""What does not change once it is made (or, a logger, is no matter to a step), so that its identity says all."""
 
 
 def fingerprint(module: Module) -> tuple[Any, list[Any]]:
     """A key of everything that a step can read from a module, and the objects that the key knows by identity.
 
     Numbers, strings and host arrays count by value, tensors by identity, shape and dtype (their values are read anew at
-    each run), everything else by its attributes, or by identity if it has none.
+    each run), everything else by its attributes or items. What a function reads from outside is not seen, except what
+    it has enclosed.
+
+    Raises:
+        PlanError: something in it can change without being noticed.
     """
     held: list[Any] = []
-    return _key(module, held, {}), held
+    try:
+        return _key(module, held, {}), held
+    except PlanError as error:
+        raise PlanError(f"{type(module).__name__} holds {error}") from None
 
 
 def _key(value: Any, held: list[Any], seen: dict[int, int]) -> Any:
@@ -39,25 +60,60 @@ def _key(value: Any, held: list[Any], seen: dict[int, int]) -> Any:
     if kind in by_type and by_type[kind].name == "numpy":
         return value.shape, value.dtype.str, value.tobytes()
     seen[id(value)] = len(seen)
-    if isinstance(value, dict):
-        return kind, *[(name, _key(part, held, seen)) for name, part in value.items()]
-    if isinstance(value, list | tuple):
-        return kind, *[_key(part, held, seen) for part in value]
-    held.append(value)
-    if isinstance(value, _OPAQUE) or not hasattr(value, "__dict__"):
-        return id(value)
-    parts = [(name, _key(part, held, seen)) for name, part in vars(value).items()]
-    return kind, *parts, *_class_attributes(kind)
+    known_by, parts_of = _kind(kind)  # type: ignore[arg-type]  # types have a hash
+    if parts_of is None:
+        raise PlanError(
+            f"a {kind.__module__}.{kind.__qualname__}, and the plan would not notice a change in it. Keep it out of "
+            "the cell, or use numbers, arrays, tensors, lists and dicts, or an object with plain attributes"
+        )
+    if known_by is None:
+        held.append(value)
+    return known_by or id(value), *[(name, _key(part, held, seen)) for name, part in parts_of(value)]
 
 
-def _class_attributes(kind: type) -> Iterator[Any]:
+@cache
+def _kind(kind: Any) -> tuple[type | None, Callable[[Any], Iterable[tuple[Any, Any]]] | None]:
+    """How to know objects of a type: by the type (or, if it is None, one by one), and all that they can differ in.
+
+    The second is None if that cannot be said.
+    """
+    if kind in (dict, OrderedDict):
+        return kind, lambda value: list(value.items())
+    if kind in (list, tuple) or (issubclass(kind, tuple) and hasattr(kind, "_fields")):
+        return kind, enumerate
+    if kind in (set, frozenset):
+        return kind, lambda value: enumerate(sorted(value, key=repr))
+    if issubclass(kind, partial):
+        return kind, lambda value: enumerate((value.func, value.args, value.keywords))
+    if issubclass(kind, FunctionType):
+        return None, lambda f: enumerate([*map(_enclosed, f.__closure__ or ()), f.__defaults__, f.__kwdefaults__])
+    if issubclass(kind, MethodType):
+        return None, lambda value: enumerate((value.__func__, value.__self__))
+    if issubclass(kind, _UNCHANGING):
+        return None, lambda value: ()
+    if issubclass(kind, Module) or (_is_plain(kind) and hasattr(kind, "__dict__")):
+        return kind, lambda value: [*vars(value).items(), *_class_attributes(kind)]
+    return kind, None
+
+
+def _enclosed(cell: CellType) -> Any:
+    """What a function has enclosed, if it is there yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _class_attributes(kind: type) -> Iterator[tuple[str, Any]]:
     """Plain values that a step finds on the class."""
     for base in kind.__mro__:
-        if base is Module or base is object:
-            return
-        for name, value in vars(base).items():
-            if type(value) in _PLAIN and not name.startswith("__"):
-                yield name, type(value), value
+        if base.__module__ != Module.__module__ and base is not object:
+            for name, value in vars(base).items():
+                if (type(value) in _PLAIN or type(value) in _CONTAINERS) and not name.startswith("__"):
+                    yield name, value
+
+
+_CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 
 
 def attributes(module: Module) -> dict[str, Any]:
@@ -71,8 +127,9 @@ def attributes(module: Module) -> dict[str, Any]:
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether nothing of an object is outside its `__dict__`."""
-    return all("__new__" not in vars(base) for base in kind.__mro__ if base is not object)
+    """Whether nothing of an object is outside its `__dict__`: no class of it is made in C, or has slots."""
+    bases = (vars(base) for base in kind.__mro__ if base is not object)
+    return all("__new__" not in base and not base.get("__slots__") for base in bases)
 
 
 def snapshot(module: Module) -> Any:

@@ -39,9 +39,9 @@ def _stripped(inputs: tuple[Operand, ...], shape: tuple[int, ...]) -> tuple[Oper
     operands = list(inputs)
     for position, value in enumerate(operands):
         others = [v for n, v in enumerate(operands) if n != position and isinstance(v, Value)]
-        if is_a(value, "broadcast_to") and any(other.shape == shape for other in others):
-            if len(value.values[0].shape) == len(shape):
-                operands[position] = value.values[0]
+        known = is_a(value, "broadcast_to") and any(other.shape == shape for other in others)
+        if known and len(value.values[0].shape) == len(shape):
+            operands[position] = value.values[0]
     return tuple(operands)
 
 
