@@ -72,11 +72,17 @@ def median_of(call: Callable[[], Any], budget: float) -> float:
     return statistics.median(seconds)
 
 
-def compile_seconds(make: Callable[[], Any]) -> float:
-    """By how much the first train step of a new layer outlasts its next ones, in a process that has run others."""
-    extra = []
+def compile_seconds(cell: str, file: Path) -> float:
+    """What compiling takes: by how much a new layer's first train step outlasts its next ones, in a warm process.
+
+    Over a single step of the sequence, so that memory touched for the first time is not in it.
+    """
+    from recurrent_cells import Inputs, load_inputs, minigrad_runner
+
+    inputs = load_inputs(file)
+    short, extra = Inputs(inputs.x[:1], inputs.dy[:1], inputs.weights), []
     for _ in range(CALLS):
-        runner = make()
+        runner = minigrad_runner("plan", cell, short)
         first = seconds_of(runner.train)
         extra.append(first - statistics.median(seconds_of(runner.train) for _ in range(CALLS)))
     return statistics.median(extra)
@@ -98,7 +104,7 @@ def measure(peer: str, cell: str, file: Path, threads: int, say: Callable[[Any],
             "version": runner.version,
             "note": runner.note(),
             "first": first,
-            "compile": compile_seconds(lambda: make_runner(peer, cell, file, threads)) if peer == "plan" else None,
+            "compile": compile_seconds(cell, file) if peer == "plan" else None,
             "memory": {"before": before, "peak": peak},
             "differences": differences(file, runner),
         }

@@ -12,7 +12,7 @@ from minigrad.plan.flat import Code
 from minigrad.plan.graph import Level, Value, is_random
 from minigrad.plan.layout import Layout
 from minigrad.plan.program import Program
-from minigrad.plan.workspace import Workspace, whole
+from minigrad.plan.workspace import Workspace, side_by_side, whole
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Executor:
             names[name] = xp.full((1, size), number, dtype=dtype)
         for name, forward in self.code.forwards.items():
             names[name] = partial(forward.func, **on(backend, forward.keywords))
-        names |= {"xp": xp, "inf": inf, "nan": nan}
+        names |= {"xp": xp, "side_by_side": side_by_side, "inf": inf, "nan": nan}
         exec(compile("\n".join(self.code.source.values()), "<plan>", "exec"), names)
         self.functions = {phase: names[phase] for phase in self.code.source}
         self.draws = any(is_random(v.op) for v in program.bins["input"] if not isinstance(v.op, str))

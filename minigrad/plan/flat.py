@@ -27,9 +27,10 @@ class Slot:
         value: whose array.
         rank: with axes of size 1 put before it up to this rank (of one step).
         swapped: with the last two axes exchanged.
-        part: only this part of it (integers, and slices as (start, stop, step)). Or a word: `"after"`, see
-            `Layout.offset`; `"joined"`, the memory for the values of many steps side by side; `"joining"`, the same
-            seen step by step; `("repeated", *shape)`, a constant as broadcasting repeats it, which is faster to read.
+        part: only this part of it: integers, and slices as (start, stop, step). Or one of these words:
+            `"after"`, see `Layout.offset`; `("repeated", *shape)`, a constant as broadcasting repeats it, which is
+            faster to read; `"joined"`, memory for the values of many steps side by side; `"joining"`, the same step by step;
+            `"wide"`, for a product of `Layout.wide`.
         per: `"step"` or `"chunk"`: a list; `"run"`: one array.
     """
 
@@ -58,12 +59,13 @@ class Code:
         self.functions = {"copyto"}
         self.slots: dict[str, dict[Slot, str]] = {"forward": {}, "backward": {}}
         self.lines: list[str] = []
+        self.joined: dict[tuple[int, int], str] = {}
         self.source = {phase: self._function(phase) for phase in PHASES}
 
     def _function(self, phase: str) -> str:
         before, loop, after = PHASES[phase]
         bins = self.layout.program.bins
-        self.phase, self.lines = phase, []
+        self.phase, self.lines, self.joined = phase, [], {}
         self._draws(bins[before])
         self._bin(bins[before], batched=True)
         mark = len(self.lines)
@@ -217,6 +219,9 @@ class Code:
         x, weight = value.values
         if self._is_one_row(value, x, weight):
             self._rows(value, x, self._swapped(weight))
+        elif value.index in self.layout.wide:
+            wide = self._slot(Slot(value.index, 2, True, "wide", "chunk"), "wide")
+            self._call("matmul", self._natural(weight), self._side_by_side(x, 1), wide)
         elif len(x.shape) == 2:
             self._call("matmul", self._natural(weight), self._swapped(x), self._out(value))
         elif len(x.shape) == 1:
@@ -307,12 +312,11 @@ class Code:
 
     def _totals(self, totals: Iterable[Value]) -> None:
         self.batched = True
-        joined: dict[tuple[int, int], str] = {}
         for total in totals:
             of: Value = total.attrs["of"]
             out = self._ref(total, len(total.shape), False)
             if is_product(total):
-                a, b = (self._joined(factor, axis, joined) for axis, factor in enumerate(of.values))
+                a, b = (self._side_by_side(factor, axis) for axis, factor in enumerate(of.values))
                 once, more = f"matmul({a}, {b}.T, {out})", f"add({out}, matmul({a}, {b}.T), {out})"
             elif is_scatter(total):
                 rows = f"{self._natural(of.values[0])}.reshape(-1, {of.values[0].shape[1]})"
@@ -328,21 +332,21 @@ class Code:
             self.functions |= {"matmul", "add", "copyto"}
             self.lines.append(f"{once} if first else {more}")
 
-    def _joined(self, value: Value, axis: int, joined: dict[tuple[int, int], str]) -> str:
+    def _side_by_side(self, value: Value, axis: int) -> str:
         """The values of all steps side by side: (n, steps * m), where n is the size of this axis and m of the other."""
         while value.name == "matrix_transpose":
             value, axis = value.values[0], 1 - axis
         key = value.index, axis
-        if key not in joined:
+        if key not in self.joined:
             each = self._ref(value, 2, axis == 1)
-            if value.shape[1 - axis] == 1:  # they lie side by side
-                joined[key] = f"joined_{len(joined)}"
-                self.lines.append(f"{joined[key]} = {each}.transpose(1, 0, 2).reshape({value.shape[axis]}, -1)")
+            self.joined[key] = f"side_by_side_{len(self.joined)}"
+            if value.shape[1 - axis] == 1:  # they are already
+                joined = f"{each}.transpose(1, 0, 2).reshape({value.shape[axis]}, -1)"
             else:
-                joining = self._slot(Slot(value.index, 2, axis == 1, "joining", "chunk"), "joining")
-                self._call("copyto", joining, each)
-                joined[key] = self._slot(Slot(value.index, 2, axis == 1, "joined", "chunk"), "joined")
-        return joined[key]
+                slots = [Slot(value.index, 2, axis == 1, part, "chunk") for part in ("joining", "joined")]
+                joined = f"side_by_side({each}, {', '.join(self._slot(slot, str(slot.part)) for slot in slots)}, xp)"
+            self.lines.append(f"{self.joined[key]} = {joined}")
+        return self.joined[key]
 
 
 def _is_draw(value: Value) -> bool:
