@@ -29,8 +29,8 @@ class Slot:
         swapped: with the last two axes exchanged.
         part: only this part of it: integers, and slices as (start, stop, step). Or one of these words:
             `"after"`, see `Layout.offset`; `("repeated", *shape)`, a constant as broadcasting repeats it, which is
-            faster to read; `"joined"`, memory for the values of many steps side by side; `"joining"`, the same step by step;
-            `"wide"`, for a product of `Layout.wide`.
+            faster to read; `"joined"`, memory for the values of many steps side by side; `"joining"`, the same step
+            by step; `"wide"`, for a product of `Layout.wide`.
         per: `"step"` or `"chunk"`: a list; `"run"`: one array.
     """
 
