@@ -30,7 +30,7 @@ class Slot:
         part: only this part of it: integers, and slices as (start, stop, step). Or one of these words:
             `"after"`, see `Layout.offset`; `("repeated", *shape)`, a constant as broadcasting repeats it, which is
             faster to read; `"joined"`, memory for the values of many steps side by side; `"joining"`, the same step
-            by step; `"wide"`, for a product of `Layout.wide`.
+            by step.
         per: `"step"` or `"chunk"`: a list; `"run"`: one array.
     """
 
@@ -219,9 +219,6 @@ class Code:
         x, weight = value.values
         if self._is_one_row(value, x, weight):
             self._rows(value, x, self._swapped(weight))
-        elif value.index in self.layout.wide:
-            wide = self._slot(Slot(value.index, 2, True, "wide", "chunk"), "wide")
-            self._call("matmul", self._natural(weight), self._side_by_side(x, 1), wide)
         elif len(x.shape) == 2:
             self._call("matmul", self._natural(weight), self._swapped(x), self._out(value))
         elif len(x.shape) == 1:

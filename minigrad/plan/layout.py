@@ -39,7 +39,6 @@ class Buffer:
     extent: Extent
     zeroed: bool = False
     slots_more: int = 0
-    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,6 @@ class Layout:
         tracks: for each phase, its carries.
         direct: x, if it is read where the caller has it.
         pieces: for a piece that is computed where it is assembled: the whole, and the place in it.
-        wide: products of x with a weight that are one product for many steps: (features, steps * batch) in memory.
     """
 
     def __init__(self, program: Program) -> None:
@@ -94,7 +92,6 @@ class Layout:
         self.direct = step.x if self._is_direct(step.x) else None
         self.extents: dict[int, Extent] = {}
         self._find_extents(step)
-        self.wide = {v.index for name in ("input", "output") for v in program.bins[name] if self._is_wide(v, name)}
         self.buffers: list[Buffer] = []
         self.buffer_of: dict[int, int] = {}
         self.given_out: dict[int, str] = {}
@@ -218,14 +215,6 @@ class Layout:
         forward = track.source.op == "carry"
         return int((after or value is not track.source) == forward)
 
-    def _is_wide(self, value: Value, name: str) -> bool:
-        """Whether a product is read for many steps at once only, so that it may lie otherwise than a step's value."""
-        product = value.name == "linear" and len(value.shape) == 2 and value.shape[0] > 1
-        if not product or value.values[0] is not self.direct or value.values[1].level is not Level.CONSTANT:
-            return False
-        alone = self.owner(value) is value and value.index not in self._tracked
-        return alone and self.extents[value.index] is Extent.CHUNK and set(self.uses[value.index]) == {name}
-
     # --- memory
 
     def _allocate(self) -> None:
@@ -237,7 +226,6 @@ class Layout:
             if index not in self.buffer_of and (self.direct is None or index != self.direct.index):
                 value = self.program.step.graph.values[index]
                 self.buffer_of[index] = self._new(value, extent, has_gaps(value), int(index in self._tracked))
-                self.buffers[-1].wide = index in self.wide
                 if extent is Extent.RUN:
                     self.given_out[self.buffer_of[index]] = PHASE_OF[self.bin_of(value)]
 
@@ -284,7 +272,6 @@ class Layout:
             and self._is_computed(value)
             and value.index not in self._tracked
             and value.name != "assemble"
-            and value.index not in self.wide
             and self.extents.get(value.index, Extent.RUN) <= Extent.CHUNK
             and set(self.uses.get(value.index, ())) <= {name}
         )

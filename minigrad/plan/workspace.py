@@ -22,9 +22,6 @@ CHUNK_COLUMNS = 512
 PADDING = 16
 """So many elements between rows that lie far apart: without them all rows may fall on the same lines of the cache."""
 
-SIDE_BY_SIDE = ("joined", "joining", "wide")
-"""Parts of slots that are memory for the values of many steps side by side."""
-
 
 @dataclass(frozen=True)
 class Place:
@@ -79,9 +76,6 @@ class Workspace:
         if buffer.extent is Extent.STEP:
             shape: tuple[int, ...] = buffer.shape
             return shape
-        if buffer.wide:
-            features, batch = buffer.shape
-            return features, self._lengths[buffer.extent] * batch + PADDING
         return self._lengths[buffer.extent] + buffer.slots_more, *buffer.shape
 
     def fresh(self, phase: str) -> dict[int, Any]:
@@ -134,16 +128,13 @@ class Workspace:
             owner = self.layout.owner(value)
             buffer = self.layout.buffers[self.layout.buffer_of[owner.index]]
             base = _blank(self._stored_shape(buffer), buffer.dtype)
-            first, stride = base, base.strides[0]
-            if buffer.wide:
-                first, stride = base[None, :, : buffer.shape[1]], buffer.shape[1] * buffer.dtype.itemsize
-            view = self._natural(value, first, slot.part == "after")
+            view = self._natural(value, base, slot.part == "after")
             if slot.part not in (None, "after"):
                 view = part_of(view, tuple(slice(*p) if isinstance(p, tuple) else p for p in slot.part))
             view = shaped(view, slot.rank, slot.swapped)
             shape, strides = view.shape, view.strides
             if buffer.extent is not Extent.STEP:
-                shape, strides = (self._lengths[buffer.extent], *shape), (stride, *strides)
+                shape, strides = (self._lengths[buffer.extent], *shape), (base.strides[0], *strides)
             offset = _address(view) - _address(base)
             place = self._places[slot] = Place(owner, offset, shape, strides)
         return place
@@ -175,8 +166,6 @@ class Workspace:
         value = self.values[slot.value]
         n, m = value.shape[:: -1 if slot.swapped else 1]
         key = slot.value, slot.swapped
-        if slot.part == "wide":
-            self._joined[key] = self._array(value, {})
         if key not in self._joined:
             columns = m * self._lengths[Extent.CHUNK]
             self._joined[key] = self.backend.xp.empty((n, columns + PADDING), value.dtype)[:, :columns]
@@ -186,7 +175,7 @@ class Workspace:
         return [array.reshape(n, steps, m).transpose(1, 0, 2) for array, steps in arrays]
 
     def _argument(self, slot: Slot, arrays: dict[int, Any]) -> Any:
-        if slot.part in SIDE_BY_SIDE:
+        if slot.part in ("joined", "joining"):
             return self._side_by_side(slot)
         extent = self.layout.extent_of(self.values[slot.value])
         batched = self.over_time(slot, arrays)
@@ -223,7 +212,7 @@ class Workspace:
     def _is_fixed(self, slot: Slot) -> bool:
         """Whether an argument is the same for all runs in this memory."""
         value = self.values[slot.value]
-        if slot.part in SIDE_BY_SIDE:
+        if slot.part in ("joined", "joining"):
             return True
         if value.level is Level.CONSTANT or value is self.layout.direct:
             return False
