@@ -95,6 +95,9 @@ def trace(cell: Cell, request: Request) -> Step:
             graph = Graph(simplify)
             forward = _Forward(cell, request, [leaf.requires_grad for leaf in leaves(request.state)])
             step = forward.imported(graph)
+            # A tensor of the state that needs no gradient before the first step may need one after it, because of a
+            # parameter, and so before the second. Trace until the same need one before and after; at least twice, since
+            # a step that gives another program the second time depends on something that no program sees.
             while True:
                 again = _Forward(cell, request, forward.needing)
                 repeated = again.imported(graph)
