@@ -53,7 +53,7 @@ def test_memory_is_flat_over_ten_thousand_steps(stale: str, k2: int) -> None:
         peaks, nodes = [], []
         for number, _ in enumerate(windows, 5):
             if number in (100, 196):
-                gc.collect()  # Python lets go of the freed tuples that it keeps
+                garbage = gc.collect()  # and Python lets go of the freed tuples that it keeps
                 tracemalloc.reset_peak()
             if number in (102, 198):  # the last window has other pieces
                 peaks.append(tracemalloc.get_traced_memory()[1])
@@ -61,6 +61,7 @@ def test_memory_is_flat_over_ten_thousand_steps(stale: str, k2: int) -> None:
     finally:
         tracemalloc.stop()
     assert len(peaks) == 2
+    assert garbage == 0  # no cycles in between
     assert peaks[1] <= peaks[0] + 20_000
     assert nodes[0] == nodes[1]
     assert (nodes[0] > 0) == (stale != "recompute")
