@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import settings
-from strict import StrictBackend
 
 import minigrad as mg
 from minigrad.backend import load_backend, register_backend
+from minigrad.testing.strict import StrictBackend
 
 register_backend("strict", StrictBackend)
 settings.register_profile("minigrad", deadline=None, max_examples=60, derandomize=True)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from strict import StrictArray, StrictBackend
 
 import minigrad as mg
 from minigrad import backend as backends
+from minigrad.testing.strict import StrictArray, StrictBackend
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,84 @@
+"""Base classes for pytest that expand into one test for each check of the kit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import getattr_static
+from typing import Any, ClassVar
+
+from minigrad.testing.cells import CELL_CHECKS, check_cell
+from minigrad.testing.losses import LOSS_CHECKS, check_loss
+from minigrad.testing.optimizers import OPTIMIZER_CHECKS, check_optimizer
+from minigrad.testing.results import CheckResult
+from minigrad.testing.wrappers import WRAPPER_CHECKS, check_wrapper
+
+__all__ = ["CellTests", "LossTests", "OptimizerTests", "WrapperTests"]
+
+
+class _Tests:
+    """One test for each check. Subclasses say which checks, and pass on what their users set."""
+
+    checks: ClassVar[Mapping[str, Any]]
+    check: ClassVar[Callable[..., list[CheckResult]]]
+    options: ClassVar[tuple[str, ...]] = ("expected_failures",)
+
+    @classmethod
+    def pytest_generate_tests(cls, metafunc: Any) -> None:
+        """Called by pytest for each test of the class."""
+        if "conformance_check" in metafunc.fixturenames:
+            metafunc.parametrize("conformance_check", list(cls.checks))
+
+    def test_conformance(self, conformance_check: str) -> None:
+        cls = type(self)
+        factory = _attribute(cls, "factory")
+        if factory is None:
+            raise TypeError(f"{cls.__name__} needs an attribute `factory`: what is to be checked")
+        options = {name: _attribute(cls, name) for name in self.options if hasattr(cls, name)}
+        (result,) = cls.check(factory, only=[conformance_check], **options)
+        if result.status == "failed":
+            raise AssertionError(result.reason)
+        if result.status != "passed":
+            import pytest
+
+            (pytest.skip if result.status == "not run" else pytest.xfail)(result.reason)
+
+
+def _attribute(cls: type, name: str) -> Any:
+    """An attribute as it was assigned: a function in a class is no method here."""
+    value = getattr_static(cls, name, None)
+    return value.__func__ if isinstance(value, staticmethod) else value
+
+
+class CellTests(_Tests):
+    """`check_cell`, a test per check. Set `factory`; and `example`, `double_backward`, `expected_failures` if needed.
+
+    >>> from minigrad.testing import CellTests
+    >>> class TestGRU(CellTests):
+    ...     factory = mg.GRUCell
+    """
+
+    checks = CELL_CHECKS
+    check = staticmethod(check_cell)
+    options = ("example", "double_backward", "expected_failures")
+
+
+class WrapperTests(_Tests):
+    """`check_wrapper`, a test per check. Set `factory`, and `expected_failures` if needed."""
+
+    checks = WRAPPER_CHECKS
+    check = staticmethod(check_wrapper)
+
+
+class LossTests(_Tests):
+    """`check_loss`, a test per check. Set `factory`, and `example`, `expected_failures` if needed."""
+
+    checks = LOSS_CHECKS
+    check = staticmethod(check_loss)
+    options = ("example", "expected_failures")
+
+
+class OptimizerTests(_Tests):
+    """`check_optimizer`, a test per check. Set `factory`, and `expected_failures` if needed."""
+
+    checks = OPTIMIZER_CHECKS
+    check = staticmethod(check_optimizer)
