@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 from minigrad.backend import Backend, as_dtype, host_array, is_floating, load_backend
@@ -79,6 +80,57 @@ class Module:
     def parameters(self) -> Iterator[Parameter]:
         """All parameters, each once."""
         return (parameter for _, parameter in self.named_parameters())
+
+    @contextmanager
+    def substitute(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """A context in which other tensors stand in the place of parameters.
+
+        Gradients flow to these tensors, and through them to what they were computed from; the parameters replaced get
+        none. A parameter that is in several places is replaced in all of them. Afterwards, also after an error, they
+        are back. This is how a wrapper computes the weights of the cell that it wraps:
+
+        >>> class Halved(mg.Cell):
+        ...     def __init__(self, cell):
+        ...         self.cell = cell
+        ...     def init_state(self, batch_size):
+        ...         return self.cell.init_state(batch_size)
+        ...     def step(self, x, state):
+        ...         with self.cell.substitute({"weight_hh": self.cell.weight_hh * 0.5}):
+        ...             return self.cell.step(x, state)
+        >>> cell = mg.RNNCell(3, 5)
+        >>> ys, h = mg.Recurrent(Halved(cell))(mg.ones((7, 2, 3)))
+        >>> ys.sum().backward()
+        >>> cell.weight_hh.grad.shape
+        (5, 5)
+
+        A plan computes such weights once for the whole sequence. Around a call of a layer the context works too, but
+        then each call with new tensors compiles a new plan. Other threads that use the module meanwhile see the
+        substitutes.
+
+        Args:
+            tensors: dotted names, as in `state_dict`, to tensors of the same shape and dtype. Constant tensors among
+                the attributes can be replaced like parameters.
+
+        Raises:
+            ValueError: the module has no tensor of a name, or one of another shape.
+            TypeError: one is not a tensor, or has another dtype.
+        """
+        held = {name: value for name, value in _members("", self, set()) if isinstance(value, Tensor)}
+        new: dict[int, Tensor] = {}
+        for name, tensor in tensors.items():
+            if name not in held:
+                known = ", ".join(held) or "none"
+                raise ValueError(f"{type(self).__name__} has no tensor {name!r}; those to substitute are: {known}")
+            new[id(held[name])] = _check_substitute(name, held[name], tensor)
+        places = [(slots, key, old, _exchanged(old, new)) for slots, key, old in _places(self, set())]
+        places = [place for place in places if place[2] is not place[3]]
+        try:
+            for slots, key, _, value in places:
+                slots[key] = value
+            yield
+        finally:
+            for slots, key, old, _ in places:
+                slots[key] = old
 
     def clone(self) -> Self:
         """A new module made with the same constructor arguments, with fresh weights of the same dtype and backend.
@@ -199,6 +251,46 @@ def _direct(value: Any) -> Iterator[tuple[str, Any]]:
     else:
         parts = value.items() if isinstance(value, dict) else enumerate(value)
     return ((str(key), part) for key, part in parts if isinstance(part, _HOLDERS))
+
+
+def _places(holder: Any, seen: set[int]) -> Iterator[tuple[Any, Any, Any]]:
+    """Every place below a module or container that can be assigned to: the dict or list it is in, its key, its value.
+
+    Tuples count as values.
+    """
+    if id(holder) in seen:
+        return
+    seen.add(id(holder))
+    slots = vars(holder) if isinstance(holder, Module) else holder
+    for key, part in list(slots.items() if isinstance(slots, dict) else enumerate(slots)):
+        if isinstance(part, _HOLDERS) and not (slots is not holder and key == "_arguments"):
+            if isinstance(slots, dict | list):
+                yield slots, key, part
+            if not isinstance(part, Tensor):
+                yield from _places(part, seen)
+
+
+def _check_substitute(name: str, old: Tensor, new: Any) -> Tensor:
+    """A tensor that may stand in the place of another, or an error that says why not."""
+    if not isinstance(new, Tensor):
+        raise TypeError(f"the substitute for {name} must be a tensor, not {type(new).__name__}: mg.tensor(...)")
+    if new.shape != old.shape:
+        raise ValueError(f"the substitute for {name} must have its shape, {old.shape}; it has {new.shape}")
+    if new.dtype != old.dtype:
+        convert = f"tensor.astype({str(old.dtype)!r})"
+        raise TypeError(f"the substitute for {name} must have its dtype, {old.dtype}; it has {new.dtype}: {convert}")
+    return new
+
+
+def _exchanged(value: Any, new: dict[int, Tensor]) -> Any:
+    """The tensor that takes the place of another, also in tuples; all else as it is."""
+    if isinstance(value, Tensor):
+        return new.get(id(value), value)
+    if isinstance(value, tuple):
+        parts = [_exchanged(part, new) for part in value]
+        if any(part is not old for part, old in zip(parts, value, strict=True)):
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
 
 
 _HOLDERS = (Module, Tensor, list, tuple, dict)
