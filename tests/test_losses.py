@@ -276,7 +276,7 @@ def test_bad_input_is_named(case):
 
 def test_factories_fix_options_and_take_lengths_third():
     factories = losses.minigrad_losses()
-    assert set(factories) == set(FUNCTIONS) == set(losses.__all__)
+    assert set(factories) == set(FUNCTIONS) <= set(losses.__all__)
     generator = np.random.default_rng(5)
     logits, targets = mg.tensor(generator.standard_normal((3, 2, 4))), mg.tensor(generator.integers(0, 4, (3, 2)))
     loss = factories["cross_entropy"](label_smoothing=0.1, reduction="sum")
@@ -319,3 +319,70 @@ def test_ctc_from_the_registry_takes_labels_with_their_lengths():
     expected = ctc(log_probabilities, (labels, sizes), lengths=lengths, reduction="sum").item()
     assert loss(log_probabilities, (labels, sizes), lengths=lengths).item() == expected
     assert loss(log_probabilities, labels).item() == ctc(log_probabilities, labels, reduction="sum").item() != expected
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_factorys_example_is_what_the_loss_takes(name):
+    factory = losses.minigrad_losses()[name]
+    outputs, targets = factory.example(np.random.default_rng(0))
+    again, _ = factory.example(np.random.default_rng(0))
+    other, _ = factory.example(np.random.default_rng(1))
+    assert type(outputs) is np.ndarray
+    assert outputs.dtype == "float64"
+    np.testing.assert_array_equal(outputs, again)
+    assert not (outputs == other).any()
+    value = factory()(mg.tensor(outputs), mg.tensor(targets))
+    assert np.isfinite(value.item())
+    assert value.item() > 0
+    if name in ("nll", "ctc"):
+        np.testing.assert_allclose(np.exp(outputs).sum(-1), 1)
+
+
+# --- losses of one's own
+
+
+def scaled(outputs, targets, scale=1.0, power=2, reduction="mean", lengths=None):
+    """|outputs - targets|**power / scale."""
+    outputs, targets, mask = losses.paired(outputs, targets, lengths)
+    return losses.reduce(mg.abs(outputs - targets) ** power / scale, reduction, mask)
+
+
+def check_scaled(scale=1.0, **others):
+    losses.check_option("scale", scale, losses.is_number(scale) and scale > 0, "a number > 0")
+
+
+def test_a_loss_of_ones_own_goes_through_the_same_door():
+    outputs, targets = mg.tensor([[1.0, 5.0], [np.nan, 2.0]], requires_grad=True), mg.zeros((2, 2))
+    loss = losses.factory(scaled, check=check_scaled)(scale=2.0, reduction="sum")
+    value = loss(outputs, targets, [1, 2])
+    value.backward()
+    assert value.item() == (1 + 25 + 4) / 2
+    np.testing.assert_array_equal(outputs.grad.numpy(), [[1, 5], [0, 2]])
+    assert loss.__name__ == "scaled"
+    assert "|outputs - targets|" in loss.__doc__
+
+
+def test_a_factory_checks_the_options_of_any_loss_at_once():
+    factory = losses.factory(scaled, check=check_scaled)
+    with pytest.raises(ValueError, match="scale is 0; it must be a number > 0"):
+        factory(scale=0)
+    with pytest.raises(ValueError, match="scale is True; it must be a number > 0"):
+        factory(scale=True)
+    with pytest.raises(ValueError, match="reduction is 'avg'; it must be one of 'mean', 'sum', 'none'"):
+        losses.factory(scaled)(reduction="avg")
+    with pytest.raises(TypeError, match="scaled has no option powr; it has: scale, power, reduction"):
+        factory(powr=3)
+
+
+def test_a_factory_keeps_what_the_conformance_kit_asks_for():
+    bare = losses.factory(scaled)
+    assert not hasattr(bare, "example")
+    assert not hasattr(bare, "expected_failures")
+    made = losses.factory(scaled, example=losses.examples.values, expected_failures={"padding": "it has none"})
+    assert made.example is losses.examples.values
+    assert made.expected_failures == {"padding": "it has none"}
+
+
+def test_reducing_asks_for_a_reduction_that_there_is():
+    with pytest.raises(ValueError, match="reduction is 'avg'"):
+        losses.reduce(mg.ones(2), "avg")

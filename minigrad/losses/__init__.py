@@ -1,4 +1,4 @@
-"""The built-in losses, one per file, offered by the same hook as anyone else's.
+"""The built-in losses, one per file, offered by the same hook as anyone else's; and what a loss of one's own needs.
 
 Every loss takes what the model gave, what it should have given, and options; `mg.loss(name, **options)` fixes the
 options and returns `loss(outputs, targets, lengths=None)`. Sequences are time first, (T, B, ...).
@@ -6,12 +6,9 @@ options and returns `loss(outputs, targets, lengths=None)`. Sequences are time f
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
 from minigrad.hookspecs import Factories, hookimpl
-from minigrad.losses._reduce import check_options
+from minigrad.lengths import check_lengths
+from minigrad.losses import examples
 from minigrad.losses.bce_with_logits import bce_with_logits
 from minigrad.losses.cross_entropy import cross_entropy
 from minigrad.losses.ctc import ctc
@@ -19,37 +16,38 @@ from minigrad.losses.huber import huber
 from minigrad.losses.mae import mae
 from minigrad.losses.mse import mse
 from minigrad.losses.nll import nll
-from minigrad.tensor import Tensor
+from minigrad.losses.options import check_option, check_options, factory, is_number
+from minigrad.losses.parts import as_outputs, as_values, paired, reduce, time_mask, without_padding
 
-__all__ = ["bce_with_logits", "cross_entropy", "ctc", "huber", "mae", "mse", "nll"]
-
-Loss = Callable[..., Tensor]
+__all__ = [
+    "as_outputs",
+    "as_values",
+    "bce_with_logits",
+    "check_lengths",
+    "check_option",
+    "cross_entropy",
+    "ctc",
+    "factory",
+    "huber",
+    "is_number",
+    "mae",
+    "mse",
+    "nll",
+    "paired",
+    "reduce",
+    "time_mask",
+    "without_padding",
+]
 
 
 @hookimpl
 def minigrad_losses() -> Factories:
-    losses: list[Loss] = [cross_entropy, nll, bce_with_logits, mse, mae, huber, ctc]
-    return {loss.__name__: _factory(loss) for loss in losses}
-
-
-def _factory(loss: Loss) -> Callable[..., Loss]:
-    """A function of the loss's options that returns the loss with these options fixed."""
-    name = loss.__name__
-    allowed = [option for option in list(inspect.signature(loss).parameters)[2:] if option != "lengths"]
-
-    def factory(**options: Any) -> Loss:
-        unknown = [option for option in options if option not in allowed]
-        if unknown:
-            raise TypeError(f"{name} has no option {', '.join(unknown)}; it has: {', '.join(allowed)}")
-        check_options(**options)
-
-        def fixed(outputs: Any, targets: Any, lengths: Any = None) -> Tensor:
-            return loss(outputs, targets, lengths=lengths, **options)
-
-        fixed.__name__ = fixed.__qualname__ = name
-        fixed.__doc__ = f"`{name}` of (outputs, targets, lengths=None), with its options fixed:\n\n    {loss.__doc__}"
-        return fixed
-
-    factory.__name__ = factory.__qualname__ = name
-    factory.__doc__ = loss.__doc__
-    return factory
+    return {
+        "cross_entropy": factory(cross_entropy, examples.logits_and_classes, check_options),
+        "nll": factory(nll, examples.log_probabilities_and_classes, check_options),
+        "bce_with_logits": factory(bce_with_logits, examples.logits_and_answers, check_options),
+        "mse": factory(mse, examples.values, check_options),
+        "mae": factory(mae, examples.values, check_options),
+        "huber": factory(huber, examples.values, check_options),
+        "ctc": factory(ctc, examples.frames_and_labels, check_options),
+    }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.losses._reduce import as_values, check_broadcasts, check_options, paired, reduce
+from minigrad.losses.options import check_options
+from minigrad.losses.parts import as_values, check_broadcasts, paired, reduce
 from minigrad.ops import softplus
 from minigrad.tensor import Tensor
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.backend import is_floating
-from minigrad.losses._reduce import as_outputs, as_real, as_values, check_options, reduce, time_mask, without_padding
 from minigrad.losses.nll import class_weight, index_losses
+from minigrad.losses.options import check_options
+from minigrad.losses.parts import as_outputs, as_real, as_values, reduce, time_mask, without_padding
 from minigrad.ops import log_softmax, not_equal, sum, where
 from minigrad.tensor import Tensor
 

@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 from minigrad.lengths import check_lengths
-from minigrad.losses._reduce import (
+from minigrad.losses.options import check_options
+from minigrad.losses.parts import (
     as_outputs,
     as_real,
     check_indices,
     check_integers,
-    check_options,
     positions,
     reduce,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.losses._reduce import check_options, reduce_errors
+from minigrad.losses.options import check_options
+from minigrad.losses.parts import reduce_errors
 from minigrad.ops import clip
 from minigrad.tensor import Tensor
 

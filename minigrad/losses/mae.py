@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.losses._reduce import reduce_errors
+from minigrad.losses.parts import reduce_errors
 from minigrad.ops import abs
 from minigrad.tensor import Tensor
 

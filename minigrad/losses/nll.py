@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.losses._reduce import (
+from minigrad.losses.options import check_options
+from minigrad.losses.parts import (
     as_outputs,
     as_real,
     as_values,
     check_indices,
     check_integers,
-    check_options,
     reduce,
     time_mask,
     without_padding,

@@ -1,4 +1,4 @@
-"""What the losses share: checking arguments, leaving out padding, and reducing to a number.
+"""What the losses share: tensors of what they are given, leaving out padding, and reducing to a number.
 
 Sequences are time first: outputs of shape (T, B, ...) with lengths (B,). Whatever stands at a position
 t >= lengths[b] counts neither in a sum nor in a mean's denominator, and its gradient is exactly 0.
@@ -7,38 +7,13 @@ t >= lengths[b] counts neither in a sum nor in a mean's denominator, and its gra
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral, Real
 from typing import Any
 
 from minigrad.backend import as_dtype, is_floating
 from minigrad.lengths import check_lengths
+from minigrad.losses.options import check_options
 from minigrad.ops import astype, equal, less, reshape, sum, where
 from minigrad.tensor import Tensor, as_tensor
-
-REDUCTIONS = ("mean", "sum", "none")
-_OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "reduction": (
-        lambda value: isinstance(value, str) and value in REDUCTIONS,
-        "one of 'mean', 'sum', 'none'",
-    ),
-    "delta": (lambda value: _is_number(value) and value > 0, "a number > 0"),
-    "label_smoothing": (lambda value: _is_number(value) and 0 <= value <= 1, "a number in [0, 1]"),
-    "ignore_index": (lambda value: value is None or isinstance(value, Integral), "an integer or None"),
-    "blank": (lambda value: isinstance(value, Integral) and int(value) >= 0, "an integer >= 0"),
-    "zero_infinity": (lambda value: isinstance(value, bool), "True or False"),
-}
-
-
-def check_options(**options: Any) -> None:
-    """Raise for an option with a value that fits no input. Losses ask this first, and their factories at once."""
-    for name, value in options.items():
-        fits, allowed = _OPTIONS.get(name, (None, ""))
-        if fits is not None and not fits(value):
-            raise ValueError(f"{name} is {value!r}; it must be {allowed}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def as_real(name: str, value: Any, like: Tensor | None = None) -> Tensor:
@@ -53,19 +28,43 @@ def as_real(name: str, value: Any, like: Tensor | None = None) -> Tensor:
 
 
 def as_outputs(outputs: Any) -> Tensor:
-    """What the model gave, as a floating-point tensor."""
+    """What the model gave, as a floating-point tensor; integers and bare data take the default dtype.
+
+    >>> from minigrad.losses import as_outputs
+    >>> as_outputs([1, 2])
+    tensor([1., 2.], dtype=float32)
+    """
     tensor = as_real("outputs", outputs)
     return tensor if is_floating(tensor.dtype) else astype(tensor, as_dtype(None))
 
 
 def as_values(name: str, value: Any, outputs: Tensor) -> Tensor:
-    """Targets or weights in the dtype of the outputs, so that float32 stays float32."""
+    """Targets or weights in the dtype of the outputs, so that float32 stays float32.
+
+    Args:
+        name: of the argument, for messages.
+        value: a tensor, an array, or numbers.
+        outputs: a floating-point tensor.
+
+    >>> from minigrad.losses import as_values
+    >>> as_values("targets", [1, 2], mg.ones(2, dtype="float64")).dtype
+    dtype('float64')
+    """
     tensor = as_real(name, value, like=outputs)
     return tensor if tensor.dtype == outputs.dtype else astype(tensor, outputs.dtype)
 
 
 def paired(outputs: Any, targets: Any, lengths: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Outputs and targets of one shape and dtype, with 0 at padding; and the mask of what counts."""
+    """Outputs and targets of one shape and dtype, with 0 at padding; and the mask of what counts, as `time_mask` gives.
+
+    >>> from minigrad.losses import paired
+    >>> outputs, targets, mask = paired(mg.ones((3, 2)), mg.ones((3, 2)), lengths=[3, 1])
+    >>> outputs.numpy().tolist(), targets.shape, mask.shape
+    ([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]], (3, 2), (3, 2))
+
+    Raises:
+        ValueError: the shapes differ (nothing is broadcast), or the lengths do not fit.
+    """
     outputs = as_outputs(outputs)
     targets = as_values("targets", targets, outputs)
     check_same_shape(outputs, targets)
@@ -131,7 +130,18 @@ def positions(count: int, like: Tensor) -> Tensor:
 
 
 def time_mask(lengths: Any, shape: tuple[int, ...], like: Tensor) -> Tensor | None:
-    """Which of the positions of `shape` (T, B, ...) count: t < lengths[b], as booleans (T, B); None if all do."""
+    """Which of the positions of `shape` (T, B, ...) count: t < lengths[b], as booleans (T, B); None if all do.
+
+    Args:
+        lengths: (B,) integers in 0..T; None for all.
+        shape: of a loss per position.
+        like: a tensor on the backend that the mask shall be on.
+
+    >>> from minigrad.losses import time_mask
+    >>> time_mask([2, 1], (2, 2), mg.ones(1))
+    tensor([[ True,  True],
+           [ True, False]])
+    """
     if lengths is None:
         return None
     if len(shape) < 2:
@@ -142,7 +152,13 @@ def time_mask(lengths: Any, shape: tuple[int, ...], like: Tensor) -> Tensor | No
 
 
 def without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
-    """x (T, B, ...) with 0 where the mask (T, B) is false: NaN there reaches neither the loss nor a gradient."""
+    """x (T, B, ...) with 0 where the mask (T, B) is false: NaN there reaches neither the loss nor a gradient.
+
+    >>> from minigrad.losses import time_mask, without_padding
+    >>> x = mg.tensor([[1.0], [float("nan")]])
+    >>> without_padding(x, time_mask([1], x.shape, x)).numpy().tolist()
+    [[1.0], [0.0]]
+    """
     return x if mask is None else where(reshape(mask, mask.shape + (1,) * (x.ndim - 2)), x, 0)
 
 
@@ -157,7 +173,16 @@ def reduce(losses: Tensor, reduction: str, mask: Tensor | None = None, weights: 
 
     Returns:
         A scalar, or the shape of `losses`. A mean over no positions is 0.
+
+    Raises:
+        ValueError: there is no such reduction.
+
+    >>> from minigrad.losses import reduce, time_mask
+    >>> losses = mg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> reduce(losses, "mean", time_mask([2, 1], losses.shape, losses)).item()
+    2.0
     """
+    check_options(reduction=reduction)
     losses = without_padding(losses, mask)
     if reduction == "none":
         return losses
