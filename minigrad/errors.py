@@ -8,8 +8,10 @@ __all__ = [
     "DeviceMismatchError",
     "FreedGraphError",
     "MinigradError",
+    "PlanError",
     "PluginConflictError",
     "PluginError",
+    "PluginWarning",
     "StaleParameterError",
     "StateDictError",
     "UnknownNameError",
@@ -49,7 +51,7 @@ class CheckpointError(MinigradError, ValueError):
 
 
 class PluginError(MinigradError):
-    """A plugin could not be loaded, and something of its was asked for."""
+    """A plugin is not there (it failed to load, needs another minigrad, is switched off), and it was asked for."""
 
 
 class PluginConflictError(PluginError):
@@ -58,3 +60,7 @@ class PluginConflictError(PluginError):
 
 class UnknownNameError(MinigradError, LookupError):
     """No plugin offers this name."""
+
+
+class PluginWarning(UserWarning):
+    """A choice of plugins that does nothing, or a checkpoint that another version of a plugin wrote."""

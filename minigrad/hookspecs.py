@@ -1,5 +1,6 @@
 """What a plugin can offer. A plugin is a module with some of these functions, named by an entry point in the group
-`minigrad`; each function is decorated with `hookimpl` and returns factories by name.
+`minigrad` (or a file in the folder of `MINIGRAD_PLUGINS_DIR`); each function is decorated with `hookimpl` and returns
+factories by name.
 
     import minigrad as mg
 
@@ -17,6 +18,14 @@ import pluggy
 
 GROUP = "minigrad"
 """The entry-point group, and pluggy's project name."""
+
+HOOKS = {
+    "cell": "minigrad_cells",
+    "wrapper": "minigrad_wrappers",
+    "loss": "minigrad_losses",
+    "optimizer": "minigrad_optimizers",
+}
+"""The hook behind each kind of thing that a plugin can offer."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
+import minigrad as mg
 from minigrad import registry
+from minigrad.registry import PluginInfo
 
 HEADER = "import minigrad as mg\n"
 ONES = '''
@@ -49,20 +53,38 @@ class Site:
         self.modules.append(name)
         (self.folder / f"{name}.py").write_text(dedent(source), encoding="utf-8")
 
-    def metadata(self, name: str, entry_points: str | bytes, version: str = "1.0", folder: Path | None = None) -> Path:
+    def metadata(
+        self,
+        name: str,
+        entry_points: str | bytes,
+        version: str = "1.0",
+        folder: Path | None = None,
+        requires: tuple[str, ...] = (),
+    ) -> Path:
         info = (folder or self.folder) / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+        lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+        lines += [f"Requires-Dist: {requirement}" for requirement in requires]
+        (info / "METADATA").write_text("\n".join([*lines, ""]), encoding="utf-8")
         data = entry_points if isinstance(entry_points, bytes) else f"[minigrad]\n{entry_points}\n".encode()
         (info / "entry_points.txt").write_bytes(data)
         self.look()
         return info
 
-    def install(self, name: str, source: str, target: str = "") -> None:
+    def install(
+        self, name: str, source: str, target: str = "", version: str = "1.0", requires: tuple[str, ...] = ()
+    ) -> None:
         """A distribution `name` with one module, `name` with underscores, and one entry point."""
         module = name.replace("-", "_")
         self.module(module, source)
-        self.metadata(name, f"{module.removeprefix('minigrad_')} = {module}{target}")
+        self.metadata(name, f"{module.removeprefix('minigrad_')} = {module}{target}", version, requires=requires)
+
+    def uninstall(self, name: str) -> None:
+        for folder in self.folder.glob(f"{name.replace('-', '_')}-*.dist-info"):
+            shutil.rmtree(folder)
+        (self.folder / f"{name.replace('-', '_')}.py").unlink()
+        sys.modules.pop(name.replace("-", "_"), None)
+        self.look()
 
     def look(self) -> None:
         importlib.invalidate_caches()
@@ -79,3 +101,14 @@ def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
     return Site(folder)
+
+
+def message(error: type[BaseException], function: Any, *args: Any, **options: Any) -> str:
+    """What the user reads."""
+    with pytest.raises(error) as caught:
+        function(*args, **options)
+    return str(caught.value)
+
+
+def listed(distribution: str) -> list[PluginInfo]:
+    return [info for info in mg.plugins() if info.distribution == distribution]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_plugins import HEADER, ONES, Site, make_site, offering
+from fake_plugins import HEADER, ONES, Site, listed, make_site, message, offering
 
 import minigrad as mg
 from minigrad.registry import PluginInfo, registry
@@ -24,17 +24,6 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     yield made
     monkeypatch.undo()
     made.clear()
-
-
-def message(error: type[BaseException], function: Any, *args: Any, **options: Any) -> str:
-    """What the user reads."""
-    with pytest.raises(error) as caught:
-        function(*args, **options)
-    return str(caught.value)
-
-
-def listed(distribution: str) -> list[PluginInfo]:
-    return [info for info in mg.plugins() if info.distribution == distribution]
 
 
 def failure(distribution: str) -> str:
@@ -240,7 +229,10 @@ def test_two_distributions_with_one_name(site: Site) -> None:
     assert " and by " in told
     assert "first-mgu 1.0 (entry point first_mgu = first_mgu)" in told
     assert "second-mgu 1.0 (entry point second_mgu = second_mgu)" in told
-    assert told.endswith("Uninstall one of them, or import the class you want and use it directly")
+    assert told.endswith(
+        "Uninstall one of them, switch it off (MINIGRAD_DISABLE_PLUGINS), or import the class you want and use it "
+        "directly"
+    )
     assert mg.loss("one") == ("first_mgu", "one")
     assert mg.loss("two") == ("second_mgu", "two")
     assert [info.status for info in listed("first-mgu") if info.kind == "cell"] == [
@@ -325,7 +317,7 @@ def test_a_class_is_no_name() -> None:
 
 
 def test_with_nothing_installed_the_message_says_so(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
-    monkeypatch.setattr("minigrad.registry.distributions", lambda: iter(()))
+    monkeypatch.setattr("minigrad.registry.find.distributions", lambda: iter(()))
     site.look()
     told = message(mg.UnknownNameError, mg.cell, "lstm")
     assert told.endswith("installed: none (is minigrad itself installed? pip install minigrad)")
