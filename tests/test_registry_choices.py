@@ -218,7 +218,7 @@ BAD = {
     "syntax": Bad("def broken(:", "failed: SyntaxError: invalid syntax (mine.py, line 1)"),
     "error": Bad("1 / 0", "failed: ZeroDivisionError: division by zero"),
     "exit": Bad("raise SystemExit(3)", "failed: SystemExit: 3"),
-    "encoding": Bad(b"# \xe9\n", "failed: SyntaxError: (unicode error) 'utf-8' codec can't decode byte 0xe9"),
+    "encoding": Bad(b"x = '\xe9'\n", "failed: SyntaxError: (unicode error) 'utf-8' codec can't decode byte 0xe9"),
     "empty": Bad("", "failed: PluginError: it implements none of the hooks minigrad_cells, minigrad_wrappers, "
                      "minigrad_losses, minigrad_optimizers. A file in a folder of plugins has such functions, "
                      "decorated with @minigrad.hookimpl"),
