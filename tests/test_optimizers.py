@@ -386,15 +386,17 @@ BAD = {
     "momentum": (lambda: SGD(_one(), momentum=-1), ValueError, "momentum is -1"),
     "weight decay": (lambda: AdamW(_one(), weight_decay=-1), ValueError, "weight_decay is -1"),
     "eps": (lambda: Adam(_one(), eps=-1), ValueError, "eps is -1"),
-    "alpha": (lambda: RMSprop(_one(), alpha=1), ValueError, r"alpha is 1; it must be in \[0, 1\)"),
+    "alpha": (lambda: RMSprop(_one(), alpha=1), ValueError, r"alpha is 1; it must be a number in \[0, 1\)"),
     "lr_decay": (lambda: Adagrad(_one(), lr_decay=-1), ValueError, "lr_decay is -1"),
     "accumulator": (lambda: Adagrad(_one(), initial_accumulator_value=-1), ValueError, "initial_accumulator_value"),
-    "betas": (lambda: Adam(_one(), betas=(0.9, 1.0)), ValueError, r"betas are \(0.9, 1.0\); .* \[0, 1\)"),
+    "betas": (lambda: Adam(_one(), betas=(0.9, 1.0)), ValueError, r"betas is \(0.9, 1.0\); .* 2 numbers in \[0, 1\)"),
     "an array of lr": (lambda: SGD(_one(), lr=np.ones(2)), ValueError, "lr is array"),
-    "an array of betas": (lambda: Adam(_one(), betas=np.ones(2)), ValueError, "betas are array"),
+    "an array of betas": (lambda: Adam(_one(), betas=np.ones(2)), ValueError, "betas is array"),
     "True for lr": (lambda: SGD(_one(), lr=True), ValueError, "lr is True; it must be a number"),
     "text for a flag": (lambda: Adam(_one(), amsgrad="no"), ValueError, "amsgrad is 'no'; it must be True or False"),
-    "one beta": (lambda: Adam(_one(), betas=0.9), ValueError, "betas are 0.9; they must be two numbers"),
+    "three betas": (lambda: Adam(_one(), betas=(0.9, 0.9, 0.9)), ValueError, r"betas is \(0.9, 0.9, 0.9\)"),
+    "text among betas": (lambda: Adam(_one(), betas=(0.9, "a")), ValueError, r"betas is \(0.9, 'a'\)"),
+    "one beta": (lambda: Adam(_one(), betas=0.9), ValueError, "betas is 0.9; it must be 2 numbers"),
     "nesterov": (lambda: SGD(_one(), nesterov=True), ValueError, "nesterov needs momentum > 0"),
     "dampened nesterov": (
         lambda: SGD(_one(), nesterov=True, momentum=0.9, dampening=0.1),
@@ -462,7 +464,21 @@ def test_limits_bind_only_who_declares_them():
     for name, value in (("lr", -1), ("gamma", 2)):
         with pytest.raises(ValueError, match=f"{name} is {value}"):
             Lion(_one(), **{name: value})
-    assert AdamW.limits.keys() == {"lr", "weight_decay", "eps"}
+    assert AdamW.limits.keys() == {"lr", "weight_decay", "betas", "eps"}
+
+
+def test_the_limits_of_a_tuple_bind_each_of_its_numbers():
+    class Three(Optimizer):
+        limits = {"rates": (0, 2)}  # noqa: RUF012
+
+        @staticmethod
+        def update(parameter, gradient, state, *, rates=(0.1, 0.2, 0.3)):
+            return parameter, state
+
+    assert Three(_one(), rates=[1, 0.5, np.float32(1.5)]).groups[0]["rates"] == [1, 0.5, np.float32(1.5)]
+    for rates in ((1, 1), (1, 1, 2), (1, 1, "1"), 1.0):
+        with pytest.raises(ValueError, match=r"rates is .*; it must be 3 numbers in \[0, 2\)"):
+            Three(_one(), rates=rates)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,12 @@ def no_parameters() -> ValueError:
 
 
 def is_number(value: Any) -> bool:
+    """Whether a hyperparameter is a Python number, and not True or False.
+
+    >>> from minigrad.optimizers import is_number
+    >>> is_number(0.5), is_number(True), is_number("1")
+    (True, False, False)
+    """
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from minigrad.backend import Array
 from minigrad.ops import maximum, sqrt
-from minigrad.optimizers._arguments import is_number
 from minigrad.optimizers.base import Limits, Optimizer, State
 
 
@@ -38,7 +36,7 @@ class Adam(Optimizer):
 
     required_state = ("step", "mean", "square")
     optional_state = ("largest_square",)
-    limits: ClassVar[Limits] = {"eps": (0, math.inf)}
+    limits: ClassVar[Limits] = {"betas": (0, 1), "eps": (0, math.inf)}
 
     @staticmethod
     def update(
@@ -74,10 +72,3 @@ class Adam(Optimizer):
         change *= -lr / (1 - beta1**step)
         change += parameter
         return change, new_state
-
-    @classmethod
-    def check(cls, hyperparameters: Mapping[str, Any]) -> None:
-        super().check(hyperparameters)
-        betas = hyperparameters["betas"]
-        if not (isinstance(betas, tuple) and len(betas) == 2 and all(is_number(b) and 0 <= b < 1 for b in betas)):
-            raise ValueError(f"betas are {betas!r}; they must be two numbers in [0, 1)")

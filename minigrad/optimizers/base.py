@@ -64,7 +64,10 @@ class Optimizer:
     """What it holds besides with some hyperparameters."""
 
     limits: ClassVar[Limits] = {"lr": (0, math.inf), "weight_decay": (0, math.inf)}
-    """Hyperparameters that must be in [low, high). Those of a subclass are added to its base's."""
+    """Hyperparameters that must be in [low, high). Those of a subclass are added to its base's.
+
+    Of one whose default is a tuple, such as betas, each number must be; and there must be as many.
+    """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -117,16 +120,15 @@ class Optimizer:
 
     @classmethod
     def check(cls, hyperparameters: Mapping[str, Any]) -> None:
-        """Raise ValueError for hyperparameters out of range. Subclasses add what they need.
+        """Raise ValueError for hyperparameters out of their `limits`. Subclasses add what else they need.
 
         One whose default is True or False must be one of these.
         """
         for name, value in hyperparameters.items():
-            low, high = cls.limits.get(name, (None, None))
-            if low is not None and high is not None and not (is_number(value) and low <= value < high):
-                allowed = f"in [{low}, {high})" if high < math.inf else f"a number >= {low}"
-                raise ValueError(f"{name} is {value!r}; it must be {allowed}")
-            if isinstance(cls._keywords[name].default, bool) and not isinstance(value, bool):
+            default = cls._keywords[name].default
+            if name in cls.limits:
+                _check_limits(name, value, cls.limits[name], len(default) if isinstance(default, tuple) else None)
+            if isinstance(default, bool) and not isinstance(value, bool):
                 raise ValueError(f"{name} is {value!r}; it must be True or False")
 
     def step(self) -> None:
@@ -270,6 +272,16 @@ class Optimizer:
             for group in self.groups
         )
         return f"{type(self).__name__}({groups})"
+
+
+def _check_limits(name: str, value: Any, limit: tuple[float, float], count: int | None) -> None:
+    """Raise unless `value` is a number in [low, high); or, with a `count`, a tuple of so many."""
+    low, high = limit
+    values = (value,) if count is None else value if isinstance(value, tuple) and len(value) == count else (None,)
+    if not all(is_number(number) and low <= number < high for number in values):
+        allowed = f"in [{low}, {high})" if high < math.inf else f">= {low}"
+        wanted = f"it must be a number {allowed}" if count is None else f"it must be {count} numbers {allowed}"
+        raise ValueError(f"{name} is {value!r}; {wanted}")
 
 
 def _to_host(value: Any) -> Any:
