@@ -1,4 +1,4 @@
-"""The conformance kit: what proves that a cell, a wrapper, a loss or an optimizer, anybody's, keeps minigrad's contracts.
+"""The conformance kit: it proves that a cell, wrapper, loss or optimizer, anybody's, keeps minigrad's contracts.
 
     from minigrad.testing import check_cell, summary
 

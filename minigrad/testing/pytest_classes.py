@@ -50,7 +50,7 @@ def _attribute(cls: type, name: str) -> Any:
 
 
 class CellTests(_Tests):
-    """`check_cell`, a test per check. Set `factory`; and `example`, `double_backward`, `expected_failures` if needed.
+    """`check_cell`, a test per check. Set `factory`; and what else `check_cell` takes, if needed.
 
     >>> from minigrad.testing import CellTests
     >>> class TestGRU(CellTests):
@@ -59,7 +59,7 @@ class CellTests(_Tests):
 
     checks = CELL_CHECKS
     check = staticmethod(check_cell)
-    options = ("example", "double_backward", "expected_failures")
+    options = ("example", "double_backward", "reference", "expected_failures")
 
 
 class WrapperTests(_Tests):
