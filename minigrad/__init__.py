@@ -45,7 +45,7 @@ from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
 if TYPE_CHECKING:
     from minigrad.bptt import Window, tbptt
-    from minigrad.cells import GRUCell, LSTMCell, RNNCell
+    from minigrad.cells import GatedCell, GRUCell, LSTMCell, RNNCell
     from minigrad.checkpoint import load_checkpoint, save_checkpoint
     from minigrad.hookspecs import hookimpl
     from minigrad.optimizers import clip_grad_norm, clip_grad_value
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 _AT_FIRST_USE = {
     "bptt": ("Window", "tbptt"),
-    "cells": ("GRUCell", "LSTMCell", "RNNCell"),
+    "cells": ("GRUCell", "GatedCell", "LSTMCell", "RNNCell"),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "hookspecs": ("hookimpl",),
     "optimizers": ("clip_grad_norm", "clip_grad_value"),
@@ -87,6 +87,7 @@ __all__ = [
     "Embedding",
     "FreedGraphError",
     "GRUCell",
+    "GatedCell",
     "LSTMCell",
     "LayerNorm",
     "Linear",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from minigrad.cells.gated import GatedCell
 from minigrad.cells.gru import GRUCell
 from minigrad.cells.lstm import LSTMCell
 from minigrad.cells.rnn import RNNCell
 from minigrad.hookspecs import Factories, hookimpl
 
-__all__ = ["GRUCell", "LSTMCell", "RNNCell", "minigrad_cells"]
+__all__ = ["GRUCell", "GatedCell", "LSTMCell", "RNNCell", "minigrad_cells"]
 
 
 @hookimpl

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minigrad.cells._weights import GatedCell
+from minigrad.cells.gated import GatedCell
 from minigrad.ops import linear, sigmoid, split, tanh
 from minigrad.tensor import Tensor
 

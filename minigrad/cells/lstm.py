@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from minigrad.cells._weights import GatedCell
-from minigrad.creation import full, zeros
-from minigrad.ops import concat, sigmoid, split, tanh
-from minigrad.tensor import Parameter, Tensor
+from minigrad.cells.gated import GatedCell
+from minigrad.ops import sigmoid, split, tanh
+from minigrad.tensor import Tensor
 
 __all__ = ["LSTMCell"]
 
@@ -41,9 +40,8 @@ class LSTMCell(GatedCell):
         forget_bias: float | None = 1.0,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, recurrent_init)
-        if self.bias_ih is not None and self.bias_hh is not None and forget_bias is not None:
-            self.bias_ih = _with_forget_gate(self.bias_ih, full(hidden_size, forget_bias))
-            self.bias_hh = _with_forget_gate(self.bias_hh, zeros(hidden_size))
+        if forget_bias is not None:
+            self.bias_gate(1, forget_bias)
 
     def init_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
         return self.zero_state(batch_size), self.zero_state(batch_size)
@@ -54,8 +52,3 @@ class LSTMCell(GatedCell):
         c = sigmoid(f) * c + sigmoid(i) * tanh(g)
         h = sigmoid(o) * tanh(c)
         return h, (h, c)
-
-
-def _with_forget_gate(bias: Parameter, values: Tensor) -> Parameter:
-    i, _, g, o = split(bias.detach(), 4)
-    return Parameter(concat([i, values, g, o]))

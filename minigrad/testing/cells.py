@@ -147,7 +147,7 @@ def reset(subject: Subject) -> Measured:
         starts = [0, *np.flatnonzero(flags[:, b]), STEPS]
         for a, z in pairwise(starts):
             own = weights[a:z, b : b + 1]
-            piece = run(layer, x[a:z, b : b + 1], weights=lambda name, array, own=own: _only_outputs(name, array, own))
+            piece = run(layer, x[a:z, b : b + 1], weights=_only_outputs(own))
             losses += float((piece["outputs"] * own).sum())
             pieces.append(piece)
     wanted = {name: sum(piece[name] for piece in pieces) for name in found if name != "loss"}
@@ -159,19 +159,20 @@ def tbptt_equals_bptt(subject: Subject) -> Measured:
     layer, x = mg.Recurrent(_cell(subject)), subject.x()
     whole = run(layer, x, gradients=False)
     weights = fixed("outputs", whole["outputs"])
-    wanted = run(layer, x, weights=lambda name, array: _only_outputs(name, array, weights))
+    wanted = run(layer, x, weights=_only_outputs(weights))
     wanted = {f"gradient of {name}": wanted[f"gradient of {name}"] for name, _ in layer.named_parameters()}
     wanted["loss"] = (whole["outputs"] * weights).sum(keepdims=True).reshape(())
     parts = [compare(_by_tbptt(layer, x, weights), wanted)]
-    first = run(layer, x[:2], weights=lambda name, array: _only_outputs(name, array, weights[:2]))
+    first = run(layer, x[:2], weights=_only_outputs(weights[:2]))
     middle = map_nest(lambda leaf: leaf.numpy(), layer(mg.as_tensor(x[:2]))[1])
-    second = run(layer, x[2:], middle, weights=lambda name, array: _only_outputs(name, array, weights[2:]))
+    second = run(layer, x[2:], middle, weights=_only_outputs(weights[2:]))
     stretches = {name: wanted[name] if name == "loss" else first[name] + second[name] for name in wanted}
     return worst(*parts, compare(_by_tbptt(layer, x, weights, k=2), stretches))
 
 
-def _only_outputs(name: str, array: Any, weights: Any) -> Any:
-    return weights if name == "outputs" else np.zeros_like(array)
+def _only_outputs(weights: Any) -> Callable[[str, Any], Any]:
+    """What a run is projected on, if only its outputs count."""
+    return lambda name, array: weights if name == "outputs" else np.zeros_like(array)
 
 
 def _by_tbptt(layer: Any, x: Any, weights: Any, k: int = STEPS, **options: Any) -> Any:

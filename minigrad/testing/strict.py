@@ -232,7 +232,7 @@ class StrictNamespace:
     def asarray(self, data: Any, dtype: Any = None) -> StrictArray:
         """Host data copied to the device; an array that is there already as it is."""
         if isinstance(data, StrictArray):
-            return data if dtype is None or data.dtype == np.dtype(dtype) else data.astype(dtype)
+            return data if dtype is None or data.dtype == np.dtype(dtype) else StrictArray(data.get().astype(dtype))
         return StrictArray(np.array(data, dtype=dtype))
 
     def asnumpy(self, array: StrictArray) -> Any:
