@@ -1,14 +1,16 @@
 """Checkpoints: arrays in safetensors, everything else as JSON in the same file's metadata. No pickle anywhere.
 
 A file is written beside its place and then moved there in one step, so that an interrupted write leaves the last good
-checkpoint as it was.
+checkpoint as it was. It names the plugins that its contents come from, as `distribution:name@version`, so that whoever
+lacks one is told what to install.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +18,26 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from minigrad.backend import host_array
-from minigrad.errors import CheckpointError
+from minigrad.errors import CheckpointError, PluginWarning
+from minigrad.registry.needed import NeededPlugins
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
 _ENTRY = "minigrad"
+_PLUGINS = "minigrad.plugins"
 _ARRAY = "$array"
 
 
-def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any]) -> None:
+def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any], plugins: Iterable[Any] = ()) -> None:
     """Write a checkpoint, atomically.
 
     Args:
         path: the file, by custom `*.safetensors`; its folder is made if it is missing.
-        contents: a nest of dicts and lists with host arrays and what JSON has: state dicts of modules and optimizers,
-            settings, random states. An array is stored under its dotted place in the nest, such as `model.weight`.
+        contents: a nest of dicts and lists with host arrays and what JSON has: state dicts, settings, random states.
+            Modules and optimizers stand for their state dicts. An array is stored under its dotted place in the nest,
+            such as `model.weight`.
+        plugins: models, losses and optimizers that the contents were made with; the file names the plugins that they
+            come from (see `minigrad.registry.origins`), and those of the modules and optimizers in the contents.
 
     Raises:
         TypeError: something is neither an array nor of JSON's types; the message says where. Nothing is written.
@@ -38,15 +45,17 @@ def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any]) -
 
     >>> import tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
-    >>> save_checkpoint(path, {"model": mg.Linear(2, 1).state_dict(), "epoch": 3})
+    >>> save_checkpoint(path, {"model": mg.GRU(2, 1), "epoch": 3}, plugins=[mg.loss("mse")])
     >>> load_checkpoint(path)["epoch"]
     3
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {}
-    outline = _without_arrays(contents, "", arrays)
-    data = save(arrays, metadata={_ENTRY: json.dumps(outline)})
+    holders: list[Any] = []
+    outline = _without_arrays(contents, "", arrays, holders)
+    needed = NeededPlugins.of(*holders, *plugins)
+    data = save(arrays, metadata={_ENTRY: json.dumps(outline), _PLUGINS: json.dumps(needed.as_json())})
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     try:
         with temporary.open("wb") as file:
@@ -59,11 +68,19 @@ def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any]) -
         raise
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike[str], check_plugins: bool = True) -> dict[str, Any]:
     """Read back what `save_checkpoint` wrote (tuples come back as lists).
 
+    Args:
+        path: the file.
+        check_plugins: whether the plugins that the file names must be there. The arrays can be read without them.
+
     Raises:
-        CheckpointError: the file is missing, damaged, or was not written by minigrad.
+        CheckpointError: the file is missing, damaged, or was not written by minigrad; or it needs plugins that are not
+            there: the message says what to install.
+
+    Warns:
+        PluginWarning: a plugin has another version than the one that the file was written with.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,20 +93,40 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged, or no safetensors file: {error}") from error
     try:
         contents: dict[str, Any] = _with_arrays(json.loads(metadata[_ENTRY]), arrays)
+        needed = NeededPlugins.from_json(json.loads(metadata.get(_PLUGINS, "{}")))
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path} was not written by minigrad: its metadata lack a sound {_ENTRY!r}") from error
+    if check_plugins:
+        _check(path, needed)
     return contents
 
 
-def _without_arrays(value: Any, place: str, arrays: dict[str, Any]) -> Any:
-    """The nest with each array moved to `arrays` and a reference in its place."""
+def _check(path: Path, needed: NeededPlugins) -> None:
+    """Raise if plugins that a file needs are missing, and warn of those with another version."""
+    if missing := needed.missing():
+        raise CheckpointError(
+            f"{path} needs plugins that are not there:\n  "
+            + "\n  ".join(missing)
+            + "\nIts arrays can be read without them: load_checkpoint(path, check_plugins=False)"
+        )
+    for difference in needed.differing():
+        warnings.warn(f"{path} was written with {difference}", PluginWarning, stacklevel=3)
+
+
+def _without_arrays(value: Any, place: str, arrays: dict[str, Any], holders: list[Any]) -> Any:
+    """The nest with a reference in place of each array, which goes to `arrays`; what has a state dict, to `holders`."""
+    if hasattr(value, "load_state_dict"):
+        holders.append(value)
+        value = value.state_dict()
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"the keys of a checkpoint are strings; {place or 'the top'} has the key {key!r}")
-        return {key: _without_arrays(part, f"{place}.{key}".lstrip("."), arrays) for key, part in value.items()}
+        return {
+            key: _without_arrays(part, f"{place}.{key}".lstrip("."), arrays, holders) for key, part in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_without_arrays(part, f"{place}.{index}", arrays) for index, part in enumerate(value)]
+        return [_without_arrays(part, f"{place}.{index}", arrays, holders) for index, part in enumerate(value)]
     if hasattr(value, "dtype"):
         if place in arrays:
             raise ValueError(f"two arrays have the place {place!r} in the checkpoint; rename a key")

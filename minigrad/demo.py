@@ -199,19 +199,19 @@ class Training:
             "characters": self.characters,
             "text": self.fingerprint,
             "progress": asdict(self.progress),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.model,
+            "optimizer": self.optimizer,
             "state": [] if self.state is None else [leaf.numpy() for leaf in leaves(self.state)],
             "random_state": random_state(),
         }
-        save_checkpoint(path, contents)
+        save_checkpoint(path, contents, plugins=[self.loss])
 
     @classmethod
     def resume(cls, path: Path, text: str) -> Training:
         """The run that `save` wrote, ready to go on.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or not the demo's.
+            CheckpointError: the file is missing, damaged, or not the demo's, or the plugin with its cell is missing.
             ValueError: the text is not the one it was trained on.
         """
         contents = load_checkpoint(path)

@@ -6,12 +6,13 @@ Two distributions that offer one name are an error for that name, whoever came f
 `MINIGRAD_DISABLE_PLUGINS` names plugins (by distribution or entry point) that are not loaded; every `*.py` in the
 folder `MINIGRAD_PLUGINS_DIR` is a plugin too.
 
-find       which plugins there are: entry points of distributions, files in folders
-needs      which minigrad they need
-switches   which of them the user has switched off
-catalogue  what they offer, loaded one by one, and what is wrong with the rest
-origins    which plugin an object comes from
-info       a plugin's line in the listing, its source, its problem
+find          which plugins there are: entry points of distributions, files in folders
+requirements  which minigrad they need
+switches      which of them the user has switched off
+catalogue     what they offer, loaded one by one, and what is wrong with the rest
+origins       which plugin an object comes from
+needed        which plugins a file was written with, and whether they are there
+info          a plugin's line in the listing, its source, its problem
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from minigrad.errors import PluginConflictError, PluginError, UnknownNameError
 from minigrad.hookspecs import HOOKS
 from minigrad.registry.find import Found, in_distributions, in_folder
 from minigrad.registry.info import PluginInfo, Problem, Source
-from minigrad.registry.needs import unmet
+from minigrad.registry.requirements import unmet
 from minigrad.registry.switches import Switches
 
 __all__ = ["Registry"]

@@ -14,7 +14,7 @@ from typing import Any
 from minigrad.errors import PluginError
 from minigrad.hookspecs import GROUP
 from minigrad.registry.info import Source, alike
-from minigrad.registry.needs import script_requirements
+from minigrad.registry.requirements import script_requirements
 
 __all__ = ["Found", "in_distributions", "in_folder"]
 

@@ -37,10 +37,15 @@ def origins(*things: Any) -> list[PluginInfo]:
         `mg.cell`, `mg.recurrent`, `mg.loss` and the like, and instances of classes that are registered. What comes
         from no plugin is left out.
 
+    Raises:
+        TypeError: a name is given where the object itself is wanted.
+
     >>> from minigrad.registry import origins
     >>> [(info.kind, info.name, info.distribution) for info in origins(mg.LSTM(3, 5), mg.loss("mse"))]
     [('cell', 'lstm', 'minigrad'), ('loss', 'mse', 'minigrad')]
     """
+    if texts := [thing for thing in things if isinstance(thing, str)]:
+        raise TypeError(f"origins are asked of models, losses and optimizers themselves, not of a name: {texts[0]!r}")
     parts = [part for thing in things for part in _parts(thing)]
     classes = _classes() if parts else {}
     found: dict[PluginInfo, None] = {}

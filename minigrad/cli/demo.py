@@ -1,73 +1,33 @@
-"""The `minigrad` command."""
+"""`minigrad demo`: train a character model, and let it write."""
 
 from __future__ import annotations
 
-import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import log
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 from threadpoolctl import threadpool_limits
 
 import minigrad as mg
 from minigrad import demo as character_model
-
-app = typer.Typer(
-    help="Recurrent networks on a small tape-based autograd.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-)
-console = Console(markup=False, highlight=False, soft_wrap=True)
-
-
-def fail(message: str, status: int = 1) -> NoReturn:
-    """End the program with a message instead of a traceback."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble(("Error: ", "bold red"), message))
-    raise typer.Exit(status)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"minigrad {version('minigrad')}")
-        raise typer.Exit
-
-
-@app.callback()
-def main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Recurrent networks on a small tape-based autograd."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a sample may hold what the terminal cannot show
-
+from minigrad.cli.console import BackendOption, console, fail
 
 DEFAULTS = character_model.Settings()
 
 
-@app.command()
 def demo(
     text: Annotated[Path | None, typer.Option(help="A UTF-8 text of your own; by default Python's manual.")] = None,
     cell: Annotated[
         str | None, typer.Option(help=f"Any registered cell (default {DEFAULTS.cell}); see `minigrad plugins`.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="numpy or cupy; by default MINIGRAD_BACKEND, or numpy.")] = None,
+    backend: BackendOption = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help=f"Two runs with one seed are the same (default {DEFAULTS.seed}).")
     ] = None,
@@ -242,28 +202,3 @@ def _draw(training: character_model.Training, path: Path) -> None:
         console.print(f"curve: {path}")
     except ImportError:
         console.print("curve: not drawn, matplotlib is not installed (pip install 'minigrad[plot]')")
-
-
-@app.command()
-def plugins(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
-) -> None:
-    """List what the installed plugins offer, and which of them failed.
-
-    **Examples**
-
-    `minigrad plugins`
-
-    `minigrad plugins --json`
-    """
-    found = mg.plugins()
-    if as_json:
-        typer.echo(json.dumps([asdict(info) for info in found], indent=2))
-        return
-    table = Table()
-    for column in ("kind", "name", "distribution", "version", "status"):
-        table.add_column(column, overflow="fold")
-    for info in found:
-        style = "" if info.status == "ok" else "red"
-        table.add_row(*(Text(value, style) for value in asdict(info).values()))
-    console.print(table, soft_wrap=False)

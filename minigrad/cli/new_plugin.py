@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def new_plugin() -> None:
+    """x"""
