@@ -9,7 +9,7 @@ __all__ = ["MGUCell"]
 
 
 class MGUCell(GatedCell):
-    """The minimal gated unit: one gate that both forgets and resets (Zhou et al. 2016, section 3).
+    """The minimal gated unit: one gate that both forgets and resets (Zhou et al. 2016).
 
         f = sigmoid(W_if x + b_if + W_hf h + b_hf)
         n = tanh(W_in x + b_in + W_hn (f * h) + b_hn)
