@@ -24,7 +24,7 @@ from minigrad.registry.needed import NeededPlugins
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
 _ENTRY = "minigrad"
-_PLUGINS = "minigrad.plugins"
+_PLUGINS = "$plugins"
 _ARRAY = "$array"
 
 
@@ -41,7 +41,7 @@ def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any], p
 
     Raises:
         TypeError: something is neither an array nor of JSON's types; the message says where. Nothing is written.
-        ValueError: two arrays have the same dotted place.
+        ValueError: two arrays have the same dotted place, or a key is one of `$array`, `$plugins`.
 
     >>> import tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
@@ -54,7 +54,8 @@ def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any], p
     holders: list[Any] = []
     outline = _without_arrays(contents, "", arrays, holders)
     needed = NeededPlugins.of(*holders, *plugins)
-    data = save(arrays, metadata={_ENTRY: json.dumps(outline), _PLUGINS: json.dumps(needed.as_json())})
+    outline = {_PLUGINS: needed.as_json(), **outline}
+    data = save(arrays, metadata={_ENTRY: json.dumps(outline)})  # two entries would come in any order
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     try:
@@ -92,9 +93,10 @@ def load_checkpoint(path: str | os.PathLike[str], check_plugins: bool = True) ->
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged, or no safetensors file: {error}") from error
     try:
-        contents: dict[str, Any] = _with_arrays(json.loads(metadata[_ENTRY]), arrays)
-        needed = NeededPlugins.from_json(json.loads(metadata.get(_PLUGINS, "{}")))
-    except (KeyError, ValueError) as error:
+        outline = json.loads(metadata[_ENTRY])
+        needed = NeededPlugins.from_json(outline.pop(_PLUGINS, {}))
+        contents: dict[str, Any] = _with_arrays(outline, arrays)
+    except (KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} was not written by minigrad: its metadata lack a sound {_ENTRY!r}") from error
     if check_plugins:
         _check(path, needed)
@@ -122,6 +124,8 @@ def _without_arrays(value: Any, place: str, arrays: dict[str, Any], holders: lis
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"the keys of a checkpoint are strings; {place or 'the top'} has the key {key!r}")
+            if key in (_ARRAY, _PLUGINS):
+                raise ValueError(f"the key {key!r} has a meaning in checkpoints; rename it in {place or 'the top'}")
         return {
             key: _without_arrays(part, f"{place}.{key}".lstrip("."), arrays, holders) for key, part in value.items()
         }

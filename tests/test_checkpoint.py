@@ -72,6 +72,9 @@ def test_what_json_lacks_is_refused_before_anything_is_written(tmp_path: Path) -
         save_checkpoint(path, {"run": {0: 1}})
     with pytest.raises(ValueError, match=r"two arrays have the place 'model\.w'"):
         save_checkpoint(path, {"model": {"w": np.ones(1)}, "model.w": np.zeros(1)})
+    for key in ("$array", "$plugins"):
+        with pytest.raises(ValueError, match=rf"the key '\{key}' has a meaning in checkpoints; rename it in run"):
+            save_checkpoint(path, {"run": {key: 1}})
     assert load_checkpoint(path) == {"epoch": 1}
 
 
@@ -86,6 +89,9 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
         with pytest.raises(mg.CheckpointError, match="is damaged, or no safetensors file"):
             load_checkpoint(path)
     save_file({"w": np.ones(2)}, path)
+    with pytest.raises(mg.CheckpointError, match="was not written by minigrad"):
+        load_checkpoint(path)
+    save_file({"w": np.ones(2)}, path, metadata={"minigrad": "[]"})
     with pytest.raises(mg.CheckpointError, match="was not written by minigrad"):
         load_checkpoint(path)
     save_file({"w": np.ones(2)}, path, metadata={"minigrad": json.dumps({"a": {"$array": "gone"}})})

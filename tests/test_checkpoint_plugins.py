@@ -22,6 +22,7 @@ from minigrad.checkpoint import load_checkpoint, save_checkpoint
 from minigrad.cli import app
 from minigrad.errors import PluginWarning
 from minigrad.registry import PluginInfo, configure, origins
+from minigrad.registry.origins import _made
 
 pytestmark = pytest.mark.host_only("files hold host arrays")
 
@@ -70,7 +71,7 @@ def mgu(kind: str = "cell", name: str = "mgu") -> PluginInfo:
 
 def written(path: Path) -> Any:
     with safe_open(path, framework="numpy") as file:
-        return json.loads(file.metadata()["minigrad.plugins"])
+        return json.loads(file.metadata()["minigrad"])["$plugins"]
 
 
 # --- where things come from
@@ -110,9 +111,6 @@ def test_what_comes_from_no_plugin_has_no_origin_and_nothing_is_kept_alive(site:
     gone = id(made)
     del made
     gc.collect()
-    from minigrad.registry import origins as _  # noqa: F401
-    from minigrad.registry.origins import _made
-
     assert gone not in _made
     site.install("minigrad-odd", offering(cells="odd"))
     assert mg.cell("odd") == ("minigrad_odd", "odd")  # a tuple cannot be remembered, and need not be
@@ -223,9 +221,17 @@ def test_a_plugin_in_a_file_is_asked_for_as_a_file(site: Site, path: Path, tmp_p
 
 @pytest.mark.parametrize("plugins", ["[]", "{", '{"cell": "mgu"}', '{"cell": ["mgu"]}', '{"cell": [3]}'])
 def test_a_damaged_list_of_plugins_is_told(path: Path, plugins: str) -> None:
-    save_file({"w": np.ones(2)}, path, metadata={"minigrad": "{}", "minigrad.plugins": plugins})
+    save_file({"w": np.ones(2)}, path, metadata={"minigrad": f'{{"$plugins": {plugins}}}'})
     with pytest.raises(mg.CheckpointError, match="was not written by minigrad"):
         load_checkpoint(path)
+
+
+def test_two_files_of_the_same_contents_are_the_same(site: Site, tmp_path: Path) -> None:
+    layer = mg.recurrent("mgu", 2, 3)
+    files = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for file in files:
+        save_checkpoint(file, {"model": layer}, plugins=[mg.loss("mse")])
+    assert len({file.read_bytes() for file in files}) == 1
 
 
 def test_a_file_from_before_plugins_were_written_is_read(path: Path) -> None:

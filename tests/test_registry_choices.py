@@ -79,7 +79,7 @@ def test_a_plugin_whose_needs_are_met_is_loaded(site: Site, requirement: str) ->
 
 
 def test_a_development_version_fits_what_was_released_before_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minigrad.registry.needs.version", lambda name: "0.3.0.dev2")
+    monkeypatch.setattr("minigrad.registry.requirements.version", lambda name: "0.3.0.dev2")
     site.install("minigrad-old", offering(cells="old"), requires=("minigrad>=0.2",))
     site.install("minigrad-new", offering(cells="new"), requires=("minigrad>=0.3",))
     assert mg.cell("old") == ("minigrad_old", "old")
