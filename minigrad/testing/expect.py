@@ -28,9 +28,13 @@ def difference(where: str, found: Any, wanted: Any, tolerance: float = EXACT) ->
         raise CheckError(f"{where}: the shape is {found.shape}; it should be {wanted.shape}")
     with np.errstate(invalid="ignore"):
         errors = np.where(found == wanted, 0.0, np.abs(found - wanted))
+    if not errors.size:
+        return Measured(0.0, tolerance, where)
     scale = max(1.0, np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0))
-    shown = f" (it is {number(found)}, and should be {number(wanted)})" if found.size == 1 else ""
-    return Measured(float(errors.max(initial=0.0)) / scale, tolerance, f"{where}{shown}, is off by")
+    place = np.unravel_index(errors.argmax(), errors.shape)  # the first NaN, if there is one
+    at = f" at {tuple(map(int, place))}" if place else ""
+    shown = f"{where.rstrip(',')}, is {number(found[place])}{at} and should be {number(wanted[place])}; off by"
+    return Measured(float(errors.max() / scale), tolerance, shown)
 
 
 def must_raise(where: str, call: Callable[[], Any], *kinds: type[Exception], naming: str = "") -> None:
@@ -46,7 +50,9 @@ def must_raise(where: str, call: Callable[[], Any], *kinds: type[Exception], nam
     except Exception as error:
         raise CheckError(f"{where}: it raises {type(error).__name__} ({error}), not {names}") from error
     shown = f" but gives {number(result)}" if isinstance(result, np.ndarray) else ""
-    raise CheckError(f"{where}: nothing is raised{shown}; it should be {names}, saying what does not fit")
+    raise CheckError(
+        f"{where}: nothing is raised{shown}; it must be {names}, with a message that says what does not fit"
+    )
 
 
 @contextmanager
@@ -67,3 +73,13 @@ def require_backend(name: str) -> None:
             pass
     except mg.BackendUnavailableError as error:
         raise NotApplicableError(str(error)) from None
+
+
+@contextmanager
+def same_backend(where: str) -> Iterator[None]:
+    """Say what to do about arrays of two backends that meet."""
+    try:
+        yield
+    except mg.DeviceMismatchError as error:
+        advice = "Make constants where the arguments are: mg.as_tensor(value, like=x), mg.zeros_like(x)"
+        raise CheckError(f"{where}: {error}. {advice}") from error

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from minigrad.testing.expect import difference, float_errors_raise, must_raise, number, require_backend
+from minigrad.testing.expect import difference, float_errors_raise, must_raise, number, require_backend, same_backend
 from minigrad.testing.gradients import gradient_errors
 from minigrad.testing.loss_runs import Data, Subject, must_be_finite, must_be_zero, run, run_tensors, same, tensors
 from minigrad.testing.results import Check, CheckError, Measured, NotApplicableError, worst
@@ -71,8 +71,6 @@ def reduction(subject: Subject) -> Measured:
         for lengths in (None, subject.lengths):
             where = f'the loss of reduction "mean" of positions that are all equal, with lengths {lengths},'
             found.append(difference(where, run(mean, equal, lengths).value, wanted))
-    wrong = "no_such_reduction"
-    must_raise(f'reduction="{wrong}"', lambda: run(subject.loss(reduction=wrong), data).value, ValueError, TypeError)
     return worst(*found)
 
 
@@ -183,33 +181,41 @@ def extreme_outputs(subject: Subject) -> None:
 
 def nan_shows(subject: Subject) -> None:
     """Outputs that are NaN do not vanish in the loss: who trains has to see them."""
-    data = subject.data
+    data, loss = subject.data, subject.loss()
+    weight = np.abs(run(loss, data).gradient).reshape(*data.outputs.shape[:2], -1).sum(-1)
+    step, sequence = np.unravel_index(weight.argmax(), weight.shape)  # one that counts
     spoilt = data.outputs.copy()
-    spoilt[0, 0] = np.nan
+    spoilt[step, sequence] = np.nan
     with np.errstate(all="ignore"):
-        value = run(subject.loss(), data.with_outputs(spoilt)).value
+        value = run(loss, data.with_outputs(spoilt)).value
     if np.isfinite(value).all():
-        raise CheckError(f"with NaN as the outputs of step 0 of sequence 0 the loss is {number(value)}: NaN is hidden")
+        place = f"step {step} of sequence {sequence}"
+        raise CheckError(f"with NaN as the outputs of {place} the loss is {number(value)}: NaN is hidden")
 
 
 def batch_of_one(subject: Subject) -> Measured:
-    """A batch of one sequence has the loss of two copies of it, or half of that."""
-    data = subject.data
-    return _against_two(subject, data.take(batch=[0]), data.take(batch=[0, 0]), 1, "of a batch of one sequence")
+    """A batch of one sequence has the loss of two copies of it (or half of that, if batches are summed)."""
+    one, two, everything = ({"batch": [0] * n} for n in (1, 2, 2 * subject.data.outputs.shape[1]))
+    return _against_two(subject, one, two, everything, 1, "of a batch of one sequence")
 
 
 def time_of_one(subject: Subject) -> Measured:
-    """Sequences of one step have the loss of two copies of this step, or half of that."""
-    data = subject.data
-    if not data.per_step:
+    """Sequences of one step have the loss of two copies of this step (or half of that, if steps are summed)."""
+    if not subject.data.per_step:
         raise NotApplicableError("the targets belong to whole sequences, and one step may be too few for them")
-    return _against_two(subject, data.take([0]), data.take([0, 0]), 0, "of sequences of one step")
+    one, two, everything = ({"steps": [0] * n} for n in (1, 2, 2 * subject.data.outputs.shape[0]))
+    return _against_two(subject, one, two, everything, 0, "of sequences of one step")
 
 
-def _against_two(subject: Subject, one: Data, two: Data, axis: int, where: str) -> Measured:
-    found, twice = run(subject.loss(), one), run(subject.loss(), two)
+def _against_two(subject: Subject, one: Any, two: Any, many: Any, axis: int, where: str) -> Measured:
+    """Compare one copy with two; whether copies are summed shows where there are many, and twice as many."""
+    data, loss = subject.data, subject.loss()
+    few = {name: copies[: len(copies) // 2] for name, copies in many.items()}
+    with float_errors_raise(f"the loss {where}"):
+        found = run(loss, data.take(**one))
     must_be_finite(where, found)
-    share = 1 if abs(found.value - twice.value) <= abs(found.value - twice.value / 2) else 2
+    twice, half, whole = (run(loss, data.take(**copies)) for copies in (two, few, many))
+    share = 2 if abs(whole.value - 2 * half.value) < abs(whole.value - half.value) else 1
     gradient = twice.gradient.sum(axis, keepdims=True) / share
     return worst(
         difference(f"the loss {where}, against that of two copies,", found.value, twice.value / share),
@@ -225,7 +231,7 @@ def dtype(subject: Subject) -> Measured:
             found[name] = run(subject.loss(), subject.data, subject.lengths, dtype=name)
         if found[name].value.dtype != name:
             raise CheckError(f"the loss of {name} outputs and targets is {found[name].value.dtype}; it must be {name}")
-    return same("in float32, against float64,", found["float32"], found["float64"], 1e-4)
+    return same("in float32, against float64,", found["float32"], found["float64"], 2e-5)
 
 
 # --- what it does besides
@@ -254,7 +260,7 @@ def determinism(subject: Subject) -> None:
     first = run(loss, data, subject.lengths)
     mg.seed(5)
     run(loss, data.take(batch=slice(0, 2)))
-    for which, again in (("same", loss), ("a new", subject.loss())):
+    for which, again in (("the same", loss), ("a new", subject.loss())):
         found = run(again, data, subject.lengths)
         if not np.array_equal(found.value, first.value) or not np.array_equal(found.gradient, first.gradient):
             values = f"{number(first.value)} and {number(found.value)}"
@@ -317,8 +323,16 @@ def mismatched_shapes(subject: Subject) -> None:
 
 
 def unknown_option(subject: Subject) -> None:
-    """An option that the loss does not have, such as one with a typing error, is refused when the loss is made."""
+    """An option or a reduction that there is not, such as one with a typing error, is refused."""
     must_raise("factory(no_such_option=1)", lambda: subject.loss(no_such_option=1), TypeError)
+    try:
+        subject.reduced("sum")
+    except NotApplicableError:
+        return
+    wrong = "no_such_reduction"
+    must_raise(
+        f'reduction="{wrong}"', lambda: _value(subject.loss(reduction=wrong), subject.data), ValueError, TypeError
+    )
 
 
 def on_backend(name: str, subject: Subject) -> Measured:
@@ -330,11 +344,10 @@ def on_backend(name: str, subject: Subject) -> Measured:
         with mg.use_backend(name):
             outputs, targets = tensors(data, "float64")
             lengths = mg.tensor(np.array(subject.lengths))
-        with mg.use_backend(current):
+        with mg.use_backend(current), same_backend(f"outputs and targets are on {name}, {current} is current"):
             value = subject.loss()(outputs, targets, lengths=lengths)
             if value.backend.name != name:
                 raise CheckError(f"outputs on {name} have a loss on {value.backend.name}")
-            outputs.grad = None
             other = run_tensors(subject.loss(), outputs, targets, subject.lengths)
         where = f"of outputs on {name}, while new arrays are made on {current}, against NumPy,"
         found += [same(where, other, wanted), difference(f"the loss {where}", value.numpy(), wanted.value)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backend import use_backend
 from minigrad.testing.loss_checks import LOSS_CHECKS
 from minigrad.testing.loss_runs import Example, Subject
 from minigrad.testing.results import CheckResult, run_checks
@@ -43,7 +44,8 @@ def check_loss(
     """
     example = getattr(factory, "example", None) if example is None else example
     expected = getattr(factory, "expected_failures", None) if expected_failures is None else expected_failures
-    return run_checks(LOSS_CHECKS, Subject(factory, example or _normal), expected, only)
+    with use_backend("numpy"):
+        return run_checks(LOSS_CHECKS, Subject(factory, example or _normal), expected, only)
 
 
 def _normal(generator: np.random.Generator) -> tuple[Any, Any]:
