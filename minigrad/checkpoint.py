@@ -94,9 +94,11 @@ def load_checkpoint(path: str | os.PathLike[str], check_plugins: bool = True) ->
         raise CheckpointError(f"{path} is damaged, or no safetensors file: {error}") from error
     try:
         outline = json.loads(metadata[_ENTRY])
+        if not isinstance(outline, dict):
+            raise ValueError("the contents of a checkpoint are a dict")
         needed = NeededPlugins.from_json(outline.pop(_PLUGINS, {}))
         contents: dict[str, Any] = _with_arrays(outline, arrays)
-    except (KeyError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path} was not written by minigrad: its metadata lack a sound {_ENTRY!r}") from error
     if check_plugins:
         _check(path, needed)
