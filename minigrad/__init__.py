@@ -34,7 +34,7 @@ from minigrad.errors import (
     StateDictError,
     UnknownNameError,
 )
-from minigrad.layers import Dropout, Embedding, LayerNorm, Linear, Sequential
+from minigrad.layers import Dropout, Embedding, LayerNorm, Linear, Sequential, check_size
 from minigrad.module import Module
 from minigrad.nest import detach
 from minigrad.ops import *  # noqa: F403  # every operation is public
@@ -111,6 +111,7 @@ __all__ = [
     "arange",
     "as_tensor",
     "cell",
+    "check_size",
     "clip_grad_norm",
     "clip_grad_value",
     "default_dtype",

@@ -1,6 +1,5 @@
-"""`python -m minigrad` is the `minigrad` command."""
+"""`python -m minigrad`: the `minigrad` command."""
 
 from minigrad.cli import app
 
-if __name__ == "__main__":
-    app()
+app()

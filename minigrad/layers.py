@@ -15,7 +15,7 @@ from minigrad.ops import sqrt as sqrt_of
 from minigrad.primitive import primitive
 from minigrad.tensor import Parameter, Tensor, as_tensor
 
-__all__ = ["Dropout", "Embedding", "LayerNorm", "Linear", "Sequential"]
+__all__ = ["Dropout", "Embedding", "LayerNorm", "Linear", "Sequential", "check_size"]
 
 
 class Linear(Module):

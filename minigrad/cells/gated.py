@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import sqrt
-
 from minigrad import init
 from minigrad.backend import is_floating
 from minigrad.contract import Cell
@@ -65,14 +63,14 @@ class GatedCell(Cell):
         self.hidden_size = hidden_size
         if recurrent_init == "orthogonal" and columns != hidden_size:
             raise ValueError(f"recurrent_init='orthogonal' needs square matrices; these are ({hidden_size}, {columns})")
-        rows, bound = self.gates * hidden_size, 1 / sqrt(max(hidden_size, 1))
-        self.weight_ih = Parameter(init.symmetric_uniform((rows, input_size), bound))
+        rows = self.gates * hidden_size
+        self.weight_ih = Parameter(init.recurrent_uniform((rows, input_size), hidden_size))
         if recurrent_init == "orthogonal":
             self.weight_hh = Parameter(concat([init.orthogonal((hidden_size, hidden_size)) for _ in range(self.gates)]))
         else:
-            self.weight_hh = Parameter(init.symmetric_uniform((rows, columns), bound))
-        self.bias_ih = Parameter(init.symmetric_uniform((rows,), bound)) if bias else None
-        self.bias_hh = Parameter(init.symmetric_uniform((rows,), bound)) if bias else None
+            self.weight_hh = Parameter(init.recurrent_uniform((rows, columns), hidden_size))
+        self.bias_ih = Parameter(init.recurrent_uniform((rows,), hidden_size)) if bias else None
+        self.bias_hh = Parameter(init.recurrent_uniform((rows,), hidden_size)) if bias else None
 
     def bias_gate(self, number: int, value: float) -> None:
         """Let the two biases of a gate add up to a value at first, if there are any.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import minigrad as mg
-from minigrad_cells_classic.weights import GatedCell
 
 __all__ = ["CoupledLSTMCell"]
 
 State = tuple[mg.Tensor, mg.Tensor]
 
 
-class CoupledLSTMCell(GatedCell):
+class CoupledLSTMCell(mg.GatedCell):
     """Long short-term memory that writes as much as it forgets (Greff et al. 2017, "CIFG", without peepholes).
 
         f, g, o = W_ih x + b_ih + W_hh h + b_hh               (stacked in this order)
@@ -36,10 +35,13 @@ class CoupledLSTMCell(GatedCell):
     """
 
     gates = 3
-    forget_gate = 0
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        super().__init__(input_size, hidden_size, bias)
+        self.bias_gate(0, 1.0)
 
     def init_state(self, batch_size: int) -> State:
-        return self.zeros(batch_size), self.zeros(batch_size)
+        return self.zero_state(batch_size), self.zero_state(batch_size)
 
     def step(self, x: mg.Tensor, state: State) -> tuple[mg.Tensor, State]:
         h, c = state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import minigrad as mg
-from minigrad_cells_classic.weights import check_size, uniform
 
 __all__ = ["JordanCell"]
 
@@ -37,16 +36,16 @@ class JordanCell(mg.Cell):
         self, input_size: int, hidden_size: int, output_size: int | None = None, nonlinearity: str = "tanh"
     ) -> None:
         output_size = hidden_size if output_size is None else output_size
-        check_size(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
+        mg.check_size(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
         if nonlinearity not in ("tanh", "sigmoid"):
             raise ValueError(f"nonlinearity is 'tanh' or 'sigmoid', not {nonlinearity!r}")
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
         self.nonlinearity = nonlinearity
-        self.weight_ih = uniform((hidden_size, input_size), hidden_size)
-        self.weight_yh = uniform((hidden_size, output_size), hidden_size)
-        self.weight_hy = uniform((output_size, hidden_size), hidden_size)
-        self.bias_h = uniform((hidden_size,), hidden_size)
-        self.bias_y = uniform((output_size,), hidden_size)
+        self.weight_ih = mg.Parameter(mg.init.recurrent_uniform((hidden_size, input_size), hidden_size))
+        self.weight_yh = mg.Parameter(mg.init.recurrent_uniform((hidden_size, output_size), hidden_size))
+        self.weight_hy = mg.Parameter(mg.init.recurrent_uniform((output_size, hidden_size), hidden_size))
+        self.bias_h = mg.Parameter(mg.init.recurrent_uniform((hidden_size,), hidden_size))
+        self.bias_y = mg.Parameter(mg.init.recurrent_uniform((output_size,), hidden_size))
 
     def init_state(self, batch_size: int) -> mg.Tensor:
         return mg.zeros((batch_size, self.output_size))

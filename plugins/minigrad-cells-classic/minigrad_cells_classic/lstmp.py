@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import minigrad as mg
-from minigrad_cells_classic.weights import GatedCell, check_size, uniform
 
 __all__ = ["LSTMPCell"]
 
 State = tuple[mg.Tensor, mg.Tensor]
 
 
-class LSTMPCell(GatedCell):
+class LSTMPCell(mg.GatedCell):
     """Long short-term memory whose output is projected to a smaller size (Sak et al. 2014, without peepholes).
 
         i, f, g, o = W_ih x + b_ih + W_hh h + b_hh            (stacked in this order)
@@ -40,17 +39,17 @@ class LSTMPCell(GatedCell):
     """
 
     gates = 4
-    forget_gate = 1
 
     def __init__(self, input_size: int, hidden_size: int, proj_size: int | None = None, bias: bool = True) -> None:
-        check_size(hidden_size=hidden_size)
+        mg.check_size(hidden_size=hidden_size)
         self.output_size = max(hidden_size // 2, 1) if proj_size is None else proj_size
-        check_size(proj_size=self.output_size)
-        super().__init__(input_size, hidden_size, bias, self.output_size)
-        self.weight_hr = uniform((self.output_size, hidden_size), hidden_size)
+        mg.check_size(proj_size=self.output_size)
+        super().__init__(input_size, hidden_size, bias, recurrent_size=self.output_size)
+        self.bias_gate(1, 1.0)
+        self.weight_hr = mg.Parameter(mg.init.recurrent_uniform((self.output_size, hidden_size), hidden_size))
 
     def init_state(self, batch_size: int) -> State:
-        return mg.zeros((batch_size, self.output_size)), self.zeros(batch_size)
+        return mg.zeros((batch_size, self.output_size)), self.zero_state(batch_size)
 
     def step(self, x: mg.Tensor, state: State) -> tuple[mg.Tensor, State]:
         h, c = state

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import minigrad as mg
-from minigrad_cells_classic.weights import GatedCell
 
 __all__ = ["MGUCell"]
 
 
-class MGUCell(GatedCell):
+class MGUCell(mg.GatedCell):
     """The minimal gated unit: one gate that both forgets and resets (Zhou et al. 2016).
 
         f = sigmoid(W_if x + b_if + W_hf h + b_hf)
@@ -36,7 +35,7 @@ class MGUCell(GatedCell):
     gates = 2
 
     def init_state(self, batch_size: int) -> mg.Tensor:
-        return self.zeros(batch_size)
+        return self.zero_state(batch_size)
 
     def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
         h = state

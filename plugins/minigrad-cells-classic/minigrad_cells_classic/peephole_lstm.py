@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import minigrad as mg
-from minigrad_cells_classic.weights import GatedCell, uniform
 
 __all__ = ["PeepholeLSTMCell"]
 
 State = tuple[mg.Tensor, mg.Tensor]
 
 
-class PeepholeLSTMCell(GatedCell):
+class PeepholeLSTMCell(mg.GatedCell):
     """Long short-term memory whose gates see the memory (Gers and Schmidhuber 2000).
 
         i, f, g, o = W_ih x + b_ih + W_hh h + b_hh            (stacked in this order)
@@ -38,16 +37,16 @@ class PeepholeLSTMCell(GatedCell):
     """
 
     gates = 4
-    forget_gate = 1
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
         super().__init__(input_size, hidden_size, bias)
-        self.weight_ci = uniform((hidden_size,), hidden_size)
-        self.weight_cf = uniform((hidden_size,), hidden_size)
-        self.weight_co = uniform((hidden_size,), hidden_size)
+        self.bias_gate(1, 1.0)
+        self.weight_ci = mg.Parameter(mg.init.recurrent_uniform((hidden_size,), hidden_size))
+        self.weight_cf = mg.Parameter(mg.init.recurrent_uniform((hidden_size,), hidden_size))
+        self.weight_co = mg.Parameter(mg.init.recurrent_uniform((hidden_size,), hidden_size))
 
     def init_state(self, batch_size: int) -> State:
-        return self.zeros(batch_size), self.zeros(batch_size)
+        return self.zero_state(batch_size), self.zero_state(batch_size)
 
     def step(self, x: mg.Tensor, state: State) -> tuple[mg.Tensor, State]:
         h, c = state

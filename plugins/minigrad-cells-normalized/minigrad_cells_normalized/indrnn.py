@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import minigrad as mg
-from minigrad_cells_normalized.weights import check_size, uniform
 
 __all__ = ["IndRNNCell"]
 
@@ -36,13 +35,13 @@ class IndRNNCell(mg.Cell):
     def __init__(
         self, input_size: int, hidden_size: int, nonlinearity: str = "relu", recurrent_max: float = 1.0
     ) -> None:
-        check_size(input_size=input_size, hidden_size=hidden_size)
+        mg.check_size(input_size=input_size, hidden_size=hidden_size)
         if nonlinearity not in ("relu", "tanh"):
             raise ValueError(f"nonlinearity is 'relu' or 'tanh', not {nonlinearity!r}")
         self.input_size, self.hidden_size, self.nonlinearity = input_size, hidden_size, nonlinearity
-        self.weight_ih = uniform((hidden_size, input_size), hidden_size)
+        self.weight_ih = mg.Parameter(mg.init.recurrent_uniform((hidden_size, input_size), hidden_size))
         self.weight_hh = mg.Parameter(mg.uniform(shape=(hidden_size,), low=0.0, high=recurrent_max))
-        self.bias = uniform((hidden_size,), hidden_size)
+        self.bias = mg.Parameter(mg.init.recurrent_uniform((hidden_size,), hidden_size))
 
     def init_state(self, batch_size: int) -> mg.Tensor:
         return mg.zeros((batch_size, self.hidden_size))

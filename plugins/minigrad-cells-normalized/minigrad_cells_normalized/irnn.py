@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import minigrad as mg
 
 __all__ = ["IRNNCell"]
@@ -31,11 +29,6 @@ class IRNNCell(mg.RNNCell):
     >>> h
     tensor([[3., 4.]], dtype=float32, requires_grad=True)
     """
-
-    expected_failures: ClassVar[dict[str, str]] = {
-        "gradients_of_gradients": "W_ih starts so small that the differences step over kinks of relu "
-        "(with input_std=0.3 they do not)"
-    }
 
     def __init__(self, input_size: int, hidden_size: int, scale: float = 1.0, input_std: float = 0.001) -> None:
         super().__init__(input_size, hidden_size, nonlinearity="relu")

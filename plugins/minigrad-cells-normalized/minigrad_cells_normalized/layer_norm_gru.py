@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import minigrad as mg
-from minigrad_cells_normalized.weights import check_size, uniform
 
 __all__ = ["LayerNormGRUCell"]
 
@@ -38,10 +37,10 @@ class LayerNormGRUCell(mg.Cell):
     """
 
     def __init__(self, input_size: int, hidden_size: int, eps: float = 1e-5) -> None:
-        check_size(input_size=input_size, hidden_size=hidden_size)
+        mg.check_size(input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.weight_ih = uniform((3 * hidden_size, input_size), hidden_size)
-        self.weight_hh = uniform((3 * hidden_size, hidden_size), hidden_size)
+        self.weight_ih = mg.Parameter(mg.init.recurrent_uniform((3 * hidden_size, input_size), hidden_size))
+        self.weight_hh = mg.Parameter(mg.init.recurrent_uniform((3 * hidden_size, hidden_size), hidden_size))
         self.norm_ih, self.norm_hh = mg.LayerNorm(2 * hidden_size, eps), mg.LayerNorm(2 * hidden_size, eps)
         self.norm_in, self.norm_hn = mg.LayerNorm(hidden_size, eps), mg.LayerNorm(hidden_size, eps)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import minigrad as mg
-from minigrad_cells_normalized.weights import check_size, uniform
 
 __all__ = ["LayerNormLSTMCell"]
 
@@ -39,10 +38,10 @@ class LayerNormLSTMCell(mg.Cell):
     """
 
     def __init__(self, input_size: int, hidden_size: int, eps: float = 1e-5) -> None:
-        check_size(input_size=input_size, hidden_size=hidden_size)
+        mg.check_size(input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.weight_ih = uniform((4 * hidden_size, input_size), hidden_size)
-        self.weight_hh = uniform((4 * hidden_size, hidden_size), hidden_size)
+        self.weight_ih = mg.Parameter(mg.init.recurrent_uniform((4 * hidden_size, input_size), hidden_size))
+        self.weight_hh = mg.Parameter(mg.init.recurrent_uniform((4 * hidden_size, hidden_size), hidden_size))
         zeros, ones = mg.zeros(hidden_size), mg.ones(hidden_size)
         self.bias = mg.Parameter(mg.concat([zeros, ones, zeros, zeros]))
         self.norm_ih = mg.LayerNorm(4 * hidden_size, eps)

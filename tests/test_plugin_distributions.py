@@ -1,0 +1,74 @@
+"""Each distribution in `plugins/` installs into a fresh virtual environment, and its own tests pass there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fresh_venv import FreshVenv
+
+from minigrad.testing import CellTests, LossTests, OptimizerTests, WrapperTests
+
+pytestmark = pytest.mark.host_only("what is installed makes no difference between backends")
+
+FOLDER = Path(__file__).parent.parent / "plugins"
+DISTRIBUTIONS = sorted(path.parent.name for path in FOLDER.glob("*/pyproject.toml"))
+
+
+def test_they_are_all_there() -> None:
+    assert DISTRIBUTIONS == [
+        "minigrad-cells-classic",
+        "minigrad-cells-normalized",
+        "minigrad-losses-extra",
+        "minigrad-optimizers-extra",
+        "minigrad-regularizers",
+    ]
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_its_tests_pass_where_it_is_installed(name: str, tmp_path: Path) -> None:
+    source = tmp_path / name
+    shutil.copytree(FOLDER / name, source, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    environment = FreshVenv(tmp_path / "venv")
+    environment.install(source)
+    listed = environment.run("-m", "minigrad", "plugins", "--json", cwd=tmp_path)
+    found = [info for info in json.loads(listed.stdout) if info["distribution"] == name]
+    assert found
+    assert {info["status"] for info in found} == {"ok"}
+    package = next(path for path in source.iterdir() if (path / "__init__.py").exists())
+    shutil.rmtree(package)  # so that what is tested is what was installed
+    done = environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=source)
+    assert done.returncode == 0, done.stdout[-6000:]
+    print(done.stdout.splitlines()[-1], file=sys.stderr)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_it_uses_public_names_alone(name: str) -> None:
+    for path in (FOLDER / name).glob("minigrad_*/*.py"):
+        source = path.read_text(encoding="utf-8")
+        modules = re.findall(r"^\s*(?:from|import) (minigrad\S*|numpy|cupy)", source, re.MULTILINE)
+        own = path.parent.name
+        allowed = {"minigrad", "minigrad.losses", "minigrad.optimizers", "minigrad.testing"}
+        assert {module for module in modules if module.split(".")[0] != own} <= allowed, path
+        assert not re.search(r"\b(mg|minigrad)(\.\w+)*\._[a-z]", source), path
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_everything_that_it_offers_is_in_its_readme_and_passes_the_kit(name: str, monkeypatch: Any) -> None:
+    project = tomllib.loads((FOLDER / name / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    monkeypatch.syspath_prepend(str(FOLDER / name))
+    readme = (FOLDER / name / "README.md").read_text(encoding="utf-8")
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (FOLDER / name / "tests").glob("*.py"))
+    for module_name in project["entry-points"]["minigrad"].values():
+        module = __import__(module_name)
+        for hook in (value for key, value in vars(module).items() if key.startswith("minigrad_") and callable(value)):
+            for offered, factory in hook().items():
+                assert f"`{offered}`" in readme or f'"{offered}"' in readme, offered
+                assert factory.__name__ in tests or offered in tests, offered
+    assert any(kind.__name__ in tests for kind in (CellTests, WrapperTests, LossTests, OptimizerTests))
