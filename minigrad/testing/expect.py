@@ -77,9 +77,9 @@ def require_backend(name: str) -> None:
 
 @contextmanager
 def same_backend(where: str) -> Iterator[None]:
-    """Say what to do about arrays of two backends that meet."""
+    """Say where arrays of two backends met."""
     try:
         yield
-    except mg.DeviceMismatchError as error:
-        advice = "Make constants where the arguments are: mg.as_tensor(value, like=x), mg.zeros_like(x)"
-        raise CheckError(f"{where}: {error}. {advice}") from error
+    except TypeError as error:  # a DeviceMismatchError, or what the array library says
+        advice = "new arrays belong where the arguments are, such as mg.zeros_like(x), mg.as_tensor(value, like=x)"
+        raise CheckError(f"{where}: {type(error).__name__}: {error} ({advice})") from error
