@@ -145,7 +145,7 @@ def shapes(subject: Subject) -> None:
 
 def no_gradients(subject: Subject) -> None:
     """A step without gradients changes neither parameters nor state, also in the middle of a run."""
-    for before in (0, 3):
+    for before in (3, 0):
         params = parameters()
         optimizer = subject.make(params)
         wanted = descend(optimizer, params, before)
