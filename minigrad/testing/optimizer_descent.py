@@ -60,7 +60,7 @@ def _reaches(subject: Subject, losses: Callable[[float], Iterator[float]], targe
             best, at = share, lr
         if share <= target:
             break
-    chosen = f", at the best learning rate of {', '.join(map(str, rates))}: {at}" if subject.takes_lr else ""
+    chosen = f", at lr={at}, the best of {', '.join(map(str, rates))}" if subject.takes_lr else ""
     return Measured(best, target, f"{where}, over the first loss{chosen}")
 
 

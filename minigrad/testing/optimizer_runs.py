@@ -79,17 +79,14 @@ def values(params: Iterable[mg.Parameter]) -> list[Any]:
 def must_equal(where: str, found: Sequence[Any], wanted: Sequence[Any]) -> None:
     """Raise unless parameters are the same to the last bit."""
     for position, (a, b) in enumerate(zip(found, wanted, strict=True)):
-        if a.dtype != b.dtype or not np.array_equal(a, b, equal_nan=True):
-            worst = np.abs(a - b).max() if a.shape == b.shape else np.inf
-            raise CheckError(
-                f"{where}: parameter {position} of shape {b.shape} should be the same to the last bit; it is off by "
-                f"{worst:.3g} ({_shown(a)}, not {_shown(b)})"
-            )
-
-
-def _shown(array: Any) -> str:
-    text = np.array2string(array, precision=6, threshold=4, separator=", ").replace("\n", "")
-    return f"{text} {array.dtype}"
+        place = f"{where}: parameter {position} of shape {b.shape}"
+        if a.dtype != b.dtype or a.shape != b.shape:
+            raise CheckError(f"{place} is {a.dtype} of shape {a.shape}; it should be {b.dtype}")
+        if not np.array_equal(a, b, equal_nan=True):
+            errors = np.abs(a - b)
+            at = np.unravel_index(errors.argmax(), errors.shape)
+            index = f" at {tuple(map(int, at))}" if at else ""
+            raise CheckError(f"{place} is {a[at]:.6g}{index} and should be {b[at]:.6g}, to the last bit ({b.dtype})")
 
 
 def misfit(found: Any, wanted: Any, place: str = "state_dict()") -> str:
