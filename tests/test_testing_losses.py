@@ -156,6 +156,16 @@ def test_an_example_that_does_not_fit_fails_each_check(example, message):
     assert re.search(message, result.reason)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint8"])
+def test_class_indices_may_be_of_any_integer_dtype(dtype):
+    def small(generator):
+        outputs, targets = classes(generator)
+        return outputs, targets.astype(dtype)
+
+    results = check_loss(FACTORIES["cross_entropy"], example=small)
+    assert {result.status for result in results if result.name != "backend[cupy]"} == {"passed"}
+
+
 def test_a_loss_without_reductions_is_not_run_on_them():
     (result,) = check_loss(plain(lambda x, y, lengths=None: mae(x, y, lengths=lengths)), only="reduction")
     assert result.status == "not run"

@@ -81,5 +81,5 @@ def same_backend(where: str) -> Iterator[None]:
     try:
         yield
     except TypeError as error:  # a DeviceMismatchError, or what the array library says
-        advice = "new arrays belong where the arguments are, such as mg.zeros_like(x), mg.as_tensor(value, like=x)"
+        advice = "make new arrays where the arguments are: mg.zeros_like(x), mg.as_tensor(value, like=x), and so on"
         raise CheckError(f"{where}: {type(error).__name__}: {error} ({advice})") from error

@@ -64,13 +64,17 @@ class Data:
             if axes < 2 or array.dtype.kind not in "fi":
                 return array
             array = array.copy()
-            array[padding] = value if array.dtype.kind == "f" else index
+            array[padding] = value if array.dtype.kind == "f" else np.clip(index, *_limits(array.dtype))
             return array
 
         return self.map(change)
 
     def with_outputs(self, outputs: Any) -> Data:
         return replace(self, outputs=outputs)
+
+
+def _limits(dtype: Any) -> tuple[int, int]:
+    return np.iinfo(dtype).min, np.iinfo(dtype).max
 
 
 class Subject:
