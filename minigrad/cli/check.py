@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import asdict
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -17,19 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 import minigrad as mg
-from minigrad.cli.console import BackendOption, JsonOption, console, fail
+from minigrad.cli.console import BackendOption, JsonOption, Kind, console, fail
 from minigrad.registry import PluginInfo, registry
 from minigrad.testing import CellTests, CheckResult, LossTests, OptimizerTests, WrapperTests, summary
-
-
-class Kind(StrEnum):
-    """What can be checked."""
-
-    CELL = "cell"
-    WRAPPER = "wrapper"
-    LOSS = "loss"
-    OPTIMIZER = "optimizer"
-
 
 KITS: dict[Kind, Any] = {
     Kind.CELL: CellTests,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -19,6 +20,15 @@ BackendOption = Annotated[
     str | None, typer.Option("--backend", help="numpy or cupy; by default MINIGRAD_BACKEND, or numpy.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
+
+class Kind(StrEnum):
+    """What a plugin can offer."""
+
+    CELL = "cell"
+    WRAPPER = "wrapper"
+    LOSS = "loss"
+    OPTIMIZER = "optimizer"
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
