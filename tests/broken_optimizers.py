@@ -145,6 +145,16 @@ class FixedRate(SGD):
         super().step()
 
 
+class RateOfTheFirstStep(FixedRate):
+    def __init__(self, params, **options):
+        SGD.__init__(self, params, **options)
+        self.rates = []
+
+    def step(self):
+        self.rates = self.rates or [group["lr"] for group in self.groups]
+        super().step()
+
+
 class Decays(Optimizer):
     """Weight decay that does not know of the learning rate."""
 
@@ -304,7 +314,9 @@ DEFECTS = [
         OneRate,
         "groups with lr 0.1 .* against two optimizers: parameter 2 of shape .. is 0.354311 and should be 0.240844",
     ),
-    ("changed_lr", FixedRate, r'3 steps after group\["lr"\] = 0.0: parameter 0'),
+    ("changed_lr", FixedRate, r'after group\["lr"\] was set from 0.1 to 0.01, before the first step, .*: parameter 0'),
+    ("changed_lr", RateOfTheFirstStep, "set from 0.1 to 0.01, after 3 steps: parameter 0 .* is as with lr=0.1"),
+    ("changed_lr", Bare, "has no `groups`"),
     ("zero_lr", Decays, "3 steps with lr=0: parameter 0"),
     ("negative_lr", Lax, "lr=-0.1: nothing is raised; it must be ValueError"),
     ("unknown_hyperparameter", deaf, "no_such_hyperparameter=1.: nothing is raised"),

@@ -44,17 +44,27 @@ def groups(subject: Subject) -> None:
 def changed_lr(subject: Subject) -> None:
     """A learning rate that is changed in `optimizer.groups`, as by a schedule, is that of the next step."""
     subject.needs_lr()
-    params = parameters()
+    where = f'3 steps after group["lr"] was set from 0.1 to {RATE}'
+    params, others = parameters(), parameters()
     optimizer = subject.make(params, 0.1)
-    before = descend(optimizer, params)
+    _set_lr(optimizer)
+    wanted = descend(subject.make(others), others)
+    must_equal(f"{where}, before the first step, against lr={RATE}", descend(optimizer, params), wanted)
+    params, others = parameters(), parameters()
+    optimizer, constant = subject.make(params, 0.1), subject.make(others, 0.1)
+    descend(optimizer, params)
+    descend(constant, others)
+    _set_lr(optimizer)
+    for position, (array, other) in enumerate(zip(descend(optimizer, params), descend(constant, others), strict=True)):
+        if np.array_equal(array, other):
+            raise CheckError(f"{where}, after 3 steps: parameter {position} of shape {array.shape} is as with lr=0.1")
+
+
+def _set_lr(optimizer: Any) -> None:
+    if not hasattr(optimizer, "groups"):
+        raise CheckError("the optimizer has no `groups`, dicts in which schedules change lr")
     for group in optimizer.groups:
-        group["lr"] = 0.0
-    must_equal('3 steps after group["lr"] = 0.0', descend(optimizer, params), before)
-    for group in optimizer.groups:
-        group["lr"] = 0.1
-    for position, (array, old) in enumerate(zip(descend(optimizer, params), before, strict=True)):
-        if np.array_equal(array, old):
-            raise CheckError(f'3 steps after group["lr"] = 0.1 parameter {position}, {array.shape}, has not moved')
+        group["lr"] = RATE
 
 
 def zero_lr(subject: Subject) -> None:
