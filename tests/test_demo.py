@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import signal
@@ -18,7 +17,7 @@ import minigrad as mg
 from minigrad.checkpoint import load_checkpoint, save_checkpoint
 from minigrad.cli import app
 from minigrad.demo import Settings, Training, read_text, sample
-from minigrad.registry import PluginInfo, origins
+from minigrad.registry import origins
 from minigrad.registry.origins import made
 
 SMALL = Settings(hidden_size=12, num_layers=2, batch_size=4, window=10, learning_rate=1e-2)
@@ -338,35 +337,3 @@ def test_the_curve_is_drawn_and_without_matplotlib_that_is_said_once(
     assert result.output.count("matplotlib is not installed") == 1
     assert (tmp_path / "without" / "samples.txt").exists()
     assert not (tmp_path / "without" / "curve.png").exists()
-
-
-@pytest.mark.host_only("lists names")
-def test_plugins_lists_everything_as_a_table_and_as_json() -> None:
-    found = json.loads(run("plugins", "--json").output)
-    lstm = next(line for line in found if line["name"] == "lstm")
-    assert lstm == {"kind": "cell", "name": "lstm", "distribution": "minigrad", "version": "0.1.0", "status": "ok"}
-    assert [line["name"] for line in found if line["kind"] == "cell" and line["distribution"] == "minigrad"] == [
-        "gru",
-        "lstm",
-        "rnn",
-    ]
-    table = run("plugins").output
-    assert all(line["name"] in table for line in found)
-
-
-@pytest.mark.host_only("lists names")
-def test_the_table_shows_a_failure_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = PluginInfo("plugin", "x", "minigrad-x", "1", "failed: KeyError: 'no [cuda] kernel [/x]'")
-    monkeypatch.setattr("minigrad.registry.plugins", lambda: [failed])
-    result = run("plugins")
-    assert result.exit_code == 0
-    assert "no [cuda] kernel [/x]" in one_line(result.output)
-
-
-@pytest.mark.host_only("prints text")
-def test_help_shows_examples_and_the_version_is_the_packages() -> None:
-    from importlib.metadata import version
-
-    assert "minigrad demo --cell gru" in one_line(run("demo", "--help").output)
-    assert run("--version").output.strip() == f"minigrad {version('minigrad')}"
-    assert "demo" in run().output
