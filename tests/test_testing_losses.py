@@ -45,7 +45,6 @@ def labels(generator: Any) -> Any:
 
 class TestCrossEntropy(LossTests):
     factory = FACTORIES["cross_entropy"]
-    example = classes
 
 
 class TestCrossEntropyOfProbabilities(LossTests):
@@ -60,12 +59,10 @@ class TestWeightedCrossEntropy(LossTests):
 
 class TestNLL(LossTests):
     factory = FACTORIES["nll"]
-    example = log_probabilities
 
 
 class TestBCEWithLogits(LossTests):
     factory = FACTORIES["bce_with_logits"]
-    example = answers
 
 
 class TestWeightedBCEWithLogits(LossTests):
@@ -87,13 +84,23 @@ class TestHuber(LossTests):
 
 class TestCTC(LossTests):
     factory = FACTORIES["ctc"]
+
+
+class TestCTCWithTargetLengths(LossTests):
+    factory = partial(FACTORIES["ctc"], zero_infinity=True)
     example = labels
+
+
+def test_all_built_in_losses_are_here():
+    classes = [value for value in globals().values() if isinstance(value, type) and issubclass(value, LossTests)]
+    factories = [cls.__dict__.get("factory") for cls in classes]
+    assert {getattr(f, "func", f) for f in factories if f} == set(FACTORIES.values())
 
 
 def test_what_does_not_apply_to_the_built_in_losses_is_counted():
     """Not run are, besides CuPy without a device, three checks of a loss of whole sequences."""
-    for name, example in {"mse": None, "cross_entropy": classes, "ctc": labels}.items():
-        results = check_loss(FACTORIES[name], example=example)
+    for name, factory in FACTORIES.items():
+        results = check_loss(factory)
         assert [result.name for result in results] == list(LOSS_CHECKS)
         not_run = {r.name for r in results if r.status == "not run"} - {"backend[cupy]"}
         assert not_run == ({"no_steps", "time_of_one", "tbptt"} if name == "ctc" else set())
@@ -164,6 +171,13 @@ def test_class_indices_may_be_of_any_integer_dtype(dtype):
 
     results = check_loss(FACTORIES["cross_entropy"], example=small)
     assert {result.status for result in results if result.name != "backend[cupy]"} == {"passed"}
+
+
+def test_the_current_backend_and_dtype_make_no_difference():
+    expected = check_loss(FACTORIES["ctc"], example=labels)
+    with mg.use_backend("strict"), mg.default_dtype("float64"):
+        assert check_loss(FACTORIES["ctc"], example=labels) == expected
+        assert mg.get_backend().name == "strict"
 
 
 def test_a_loss_without_reductions_is_not_run_on_them():

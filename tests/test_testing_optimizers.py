@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from broken_optimizers import DEFECTS, Bare
 
+import minigrad as mg
 from minigrad.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, minigrad_optimizers
 from minigrad.testing import OptimizerTests, check_optimizer
 from minigrad.testing.optimizers import OPTIMIZER_CHECKS
@@ -123,5 +124,8 @@ def test_expected_failures_of_the_factory_are_used():
     assert check_optimizer(factory, only="dtype", expected_failures={})[0].status == "passed"
 
 
-def test_results_are_the_same_each_time():
-    assert check_optimizer(RMSprop) == check_optimizer(RMSprop)
+def test_the_current_backend_and_dtype_make_no_difference():
+    expected = check_optimizer(RMSprop)
+    with mg.use_backend("strict"), mg.default_dtype("float64"):
+        assert check_optimizer(RMSprop) == expected
+        assert mg.get_backend().name == "strict"
