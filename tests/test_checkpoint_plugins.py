@@ -246,9 +246,30 @@ def run(*arguments: Any) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
-def test_the_demos_checkpoint_needs_its_cells_plugin(site: Site, tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
-    text.write_text("the cat sat on the mat. " * 60, encoding="utf-8")
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    made = tmp_path / "text.txt"
+    made.write_text("the cat sat on the mat. " * 60, encoding="utf-8")
+    return made
+
+
+def test_the_demo_runs_a_cell_from_a_file(site: Site, tmp_path: Path, text: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "my_cell.py").write_text(MGU.replace('"mgu"', '"mine"'), encoding="utf-8")
+    common = ("demo", "--text", text, "--out", tmp_path / "out", "--length", 10)
+    start = ("--cell", "mine", "--hidden-size", 4, "--epochs", 1)
+    result = run("--plugins-dir", folder, *common, *start)
+    assert result.exit_code == 0, result.output
+    result = run(*common, "--resume", "--epochs", 2)
+    assert result.exit_code == 1
+    assert "the cell 'mine' of my_cell.py: put my_cell.py into a folder" in result.output
+    result = run("--plugins-dir", folder, *common, "--resume", "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    assert "epoch 2/2: training" in result.output
+
+
+def test_the_demos_checkpoint_needs_its_cells_plugin(site: Site, tmp_path: Path, text: Path) -> None:
     common = ("demo", "--text", text, "--out", tmp_path / "out", "--length", 10)
     result = run(*common, "--cell", "mgu", "--hidden-size", 4, "--epochs", 1)
     assert result.exit_code == 0, result.output
