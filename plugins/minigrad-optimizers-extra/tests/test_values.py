@@ -65,9 +65,10 @@ def lion_in_numpy(start, gradients, lr, b1, b2, decay):
     return np.stack(path)
 
 
-@pytest.mark.parametrize(
-    ("lr", "b1", "b2", "decay"), [(1e-4, 0.9, 0.99, 0.0), (0.05, 0.95, 0.98, 0.3), (0.1, 0.0, 0.5, 0.0)]
-)
+LION = [(1e-4, 0.9, 0.99, 0.0), (0.05, 0.95, 0.98, 0.3), (0.1, 0.0, 0.5, 0.0)]
+
+
+@pytest.mark.parametrize(("lr", "b1", "b2", "decay"), LION)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_fifty_steps_of_lion_are_the_papers(lr, b1, b2, decay, dtype):
     generator = np.random.default_rng(2)
