@@ -22,9 +22,8 @@ def alignments(steps, target_steps):
         i, j = path[-1]
         if (i, j) == (steps - 1, target_steps - 1):
             finished.append(path)
-        for cell in ((i + 1, j), (i, j + 1), (i + 1, j + 1)):
-            if cell[0] < steps and cell[1] < target_steps:
-                paths.append([*path, cell])
+        cells = (i + 1, j), (i, j + 1), (i + 1, j + 1)
+        paths.extend([*path, cell] for cell in cells if cell[0] < steps and cell[1] < target_steps)
     return finished
 
 

@@ -15,7 +15,8 @@ class Lookahead:
     """After every k steps of another optimizer: slow <- slow + alpha (p - slow), and p <- slow.
 
     The slow weights begin as the weights are before the first step; between one such pull and the next they are kept,
-    at the cost of one array per parameter. A parameter without gradients is left alone.
+    at the cost of one array per parameter. A step in which a parameter has no gradient leaves it alone, as with any
+    optimizer, and so is none of its k.
 
     Args:
         optimizer: any optimizer with `groups`, `step`, `zero_grad` and a state dict.
@@ -25,7 +26,7 @@ class Lookahead:
     Attributes:
         optimizer: the other one.
         groups: its groups: change hyperparameters there.
-        steps: how many steps have been taken since the latest pull, less than k.
+        state: of each parameter between two pulls the number of "steps" since the last, and the "slow" weights.
 
     Raises:
         TypeError: `optimizer` is none.
@@ -53,8 +54,7 @@ class Lookahead:
         check(k, alpha)
         self.optimizer = optimizer
         self.k, self.alpha = k, alpha
-        self.steps = 0
-        self._slow: dict[mg.Tensor, Any] = {}  # of parameters that have been updated since the latest pull
+        self.state: dict[mg.Tensor, dict[str, Any]] = {}
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -62,17 +62,17 @@ class Lookahead:
         return groups
 
     def step(self) -> None:
-        """One step of the other optimizer; and, if it is the k-th, the pull."""
+        """One step of the other optimizer; and, where it is a parameter's k-th, the pull."""
         check(self.k, self.alpha)
         before = {parameter: parameter.data for parameter in self._parameters() if parameter.grad is not None}
         self.optimizer.step()
-        self._slow = {**before, **self._slow}
-        self.steps += 1
-        if self.steps >= self.k:
-            for parameter, slow in self._slow.items():
-                pulled = slow + self.alpha * (parameter.data - slow)
-                parameter.data = parameter.backend.asarray(pulled)
-            self._slow, self.steps = {}, 0
+        for parameter, data in before.items():
+            state = self.state.pop(parameter, {"steps": 0, "slow": data})
+            steps, slow = state["steps"] + 1, state["slow"]
+            if steps < self.k:
+                self.state[parameter] = {"steps": steps, "slow": slow}
+            else:
+                parameter.data = parameter.backend.asarray(slow + self.alpha * (parameter.data - slow))
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -87,18 +87,14 @@ class Lookahead:
         """A copy of everything a run needs to go on bit for bit, as plain data.
 
         Returns:
-            "algorithm", "k", "alpha", "steps"; "slow": for each parameter in order its slow weights, a NumPy array, or
-            None if it has not been updated since the latest pull; and "optimizer", the other one's state dict.
+            "algorithm", "k", "alpha"; "state": of all parameters in order, a dict of "steps" and "slow", a NumPy array,
+            which is empty if there was no step since the last pull; and "optimizer", the other one's state dict.
         """
         return {
             "algorithm": type(self).__name__,
             "k": self.k,
             "alpha": self.alpha,
-            "steps": self.steps,
-            "slow": [
-                mg.Tensor(self._slow[parameter]).numpy().copy() if parameter in self._slow else None
-                for parameter in self._parameters()
-            ],
+            "state": [_saved(self.state.get(parameter, {})) for parameter in self._parameters()],
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -116,11 +112,14 @@ class Lookahead:
                 + "\n  ".join(problems)
             )
         self.optimizer.load_state_dict(state_dict["optimizer"])  # which changes nothing if it raises
-        self.k, self.alpha, self.steps = (state_dict[name] for name in ("k", "alpha", "steps"))
-        self._slow = {
-            parameter: parameter.backend.asarray(slow).astype(parameter.dtype)
-            for parameter, slow in zip(parameters, state_dict["slow"], strict=True)
-            if slow is not None
+        self.k, self.alpha = state_dict["k"], state_dict["alpha"]
+        self.state = {
+            parameter: {
+                "steps": saved["steps"],
+                "slow": parameter.backend.asarray(saved["slow"]).astype(parameter.dtype),
+            }
+            for parameter, saved in zip(parameters, state_dict["state"], strict=True)
+            if saved
         }
 
     def __repr__(self) -> str:
@@ -147,9 +146,14 @@ def check(k: Any, alpha: Any) -> None:
         raise ValueError(f"alpha is {alpha!r}; it must be a number in (0, 1]")
 
 
+def _saved(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a parameter, in memory of its own on the host."""
+    return {**state, "slow": mg.Tensor(state["slow"]).numpy().copy()} if state else {}
+
+
 def _misfits(algorithm: str, parameters: list[mg.Tensor], state_dict: Mapping[str, Any]) -> list[str]:
     """All that keeps `state_dict` from being loaded, but for the other optimizer's own."""
-    missing = [key for key in ("algorithm", "k", "alpha", "steps", "slow", "optimizer") if key not in state_dict]
+    missing = [key for key in ("algorithm", "k", "alpha", "state", "optimizer") if key not in state_dict]
     if missing:
         return [f"missing: {key}" for key in missing]
     problems = []
@@ -158,16 +162,25 @@ def _misfits(algorithm: str, parameters: list[mg.Tensor], state_dict: Mapping[st
     try:
         check(state_dict["k"], state_dict["alpha"])
     except ValueError as error:
-        problems.append(str(error))
-    else:
-        if state_dict["steps"] not in range(state_dict["k"]):
-            problems.append(f"steps is {state_dict['steps']!r}; it must be in [0, k), and k is {state_dict['k']}")
-    if len(state_dict["slow"]) != len(parameters):
-        problems.append(f"it has slow weights of {len(state_dict['slow'])} parameters; this one has {len(parameters)}")
-    for position, (parameter, slow) in enumerate(zip(parameters, state_dict["slow"], strict=False)):
-        if slow is not None and getattr(slow, "shape", None) != parameter.shape:
-            shape = getattr(slow, "shape", type(slow).__name__)
-            problems.append(f"slow[{position}] has shape {shape}; the parameter has {parameter.shape}")
-        elif slow is not None and slow.dtype.kind != "f":
-            problems.append(f"slow[{position}] is {slow.dtype}, which is no floating-point dtype")
+        return [*problems, str(error)]
+    if len(state_dict["state"]) != len(parameters):
+        problems.append(f"it has the state of {len(state_dict['state'])} parameters; this one has {len(parameters)}")
+    for position, (parameter, saved) in enumerate(zip(parameters, state_dict["state"], strict=False)):
+        if saved:
+            wrong = _state_misfits(parameter, saved, state_dict["k"])
+            problems += [f"state[{position}]: {problem}" for problem in wrong]
+    return problems
+
+
+def _state_misfits(parameter: mg.Tensor, saved: Mapping[str, Any], k: int) -> list[str]:
+    if saved.keys() != {"steps", "slow"}:
+        return [f"it has {', '.join(saved)}; it must have steps and slow"]
+    problems, slow = [], saved["slow"]
+    if saved["steps"] not in range(1, k):
+        problems.append(f"steps is {saved['steps']!r}; it must be an integer >= 1 and less than k, {k}")
+    if getattr(slow, "shape", None) != parameter.shape:
+        shape = getattr(slow, "shape", type(slow).__name__)
+        problems.append(f"slow has shape {shape}; the parameter has {parameter.shape}")
+    elif slow.dtype.kind != "f":
+        problems.append(f"slow is {slow.dtype}, which is no floating-point dtype")
     return problems
