@@ -20,7 +20,6 @@ from minigrad.ops import (
     concat,
     equal,
     expand_dims,
-    isfinite,
     less,
     logical_or,
     logsumexp,
@@ -105,7 +104,7 @@ def ctc(
     losses = -logsumexp(where(final, alpha, -math.inf), 1)
 
     if zero_infinity:
-        losses = where(isfinite(losses), losses, 0.0)
+        losses = where(equal(losses, math.inf), 0.0, losses)  # NaN stays
     if reduction == "mean":
         losses = losses / as_tensor([float(max(n, 1)) for n in sizes], like=losses)
     return reduce(losses, reduction)
