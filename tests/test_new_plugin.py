@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tomllib
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_plugins import Site, make_site, offering
+from fresh_venv import FreshVenv
 from typer.testing import CliRunner, Result
 
 import minigrad as mg
@@ -49,39 +47,37 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def python(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a fresh environment in which they are installed, and which sees what is installed here."""
-    place = tmp_path_factory.mktemp("environment")
-    venv.create(place, with_pip=False)
-    bin_folder = place / ("Scripts" if os.name == "nt" else "bin")
-    made = bin_folder / "python"
-    run_made = [str(made), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    site_packages = Path(subprocess.run(run_made, capture_output=True, text=True, check=True).stdout.strip())
-    seen = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    lines = [f"import site; site.addsitedir({path!r})\n" for path in sorted(seen)]
-    (site_packages / "seen.pth").write_text("".join(lines), encoding="utf-8")
-    install = ["-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    subprocess.run([made, *install, *sorted(packages.iterdir())], check=True, capture_output=True)
-    return made
+def installed(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> FreshVenv:
+    """A fresh environment in which they are installed."""
+    environment = FreshVenv(tmp_path_factory.mktemp("environment"))
+    for package in sorted(packages.iterdir()):
+        environment.install(package)
+    return environment
 
 
-def test_they_are_plugins_once_they_are_installed(python: Path) -> None:
-    listed = subprocess.run([python, "-m", "minigrad", "plugins", "--json"], capture_output=True, text=True, check=True)
+def test_they_are_plugins_once_they_are_installed(installed: FreshVenv, tmp_path: Path) -> None:
+    listed = installed.run("-m", "minigrad", "plugins", "--json", cwd=tmp_path)
     found = [info for info in json.loads(listed.stdout) if info["distribution"].startswith("minigrad-soft-")]
     assert sorted((info["kind"], info["name"], info["version"], info["status"]) for info in found) == [
         (kind, f"soft_{kind}s", "0.1.0", "ok") for kind in KINDS
     ]
 
 
-def own_tests(python: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_installed_package_keeps_the_contracts(installed: FreshVenv, tmp_path: Path, kind: str) -> None:
+    checked = installed.run("-m", "minigrad", "check", kind, f"soft_{kind}s", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout
+    assert ", 0 failed, 0 expected failures" in checked.stdout
+
+
+def own_tests(environment: FreshVenv, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """A run of a package's own tests."""
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *options, cwd=folder)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_tests_pass_as_they_are(packages: Path, python: Path, kind: str) -> None:
-    tests = own_tests(python, packages / f"minigrad-soft-{kind}s")
+def test_its_tests_pass_as_they_are(packages: Path, installed: FreshVenv, kind: str) -> None:
+    tests = own_tests(installed, packages / f"minigrad-soft-{kind}s")
     assert tests.returncode == 0, tests.stdout
     passed = re.search(r"(\d+) passed", tests.stdout)
     assert passed is not None
@@ -98,14 +94,14 @@ BROKEN = {
 
 @pytest.mark.parametrize(("kind", "change"), BROKEN.items())
 def test_its_tests_notice_another_equation(
-    packages: Path, python: Path, tmp_path: Path, kind: str, change: tuple[str, str]
+    packages: Path, installed: FreshVenv, tmp_path: Path, kind: str, change: tuple[str, str]
 ) -> None:
     folder = shutil.copytree(packages / f"minigrad-soft-{kind}s", tmp_path / "copy")
     code = folder / f"minigrad_soft_{kind}s" / f"{kind}.py"
     text = code.read_text(encoding="utf-8")
     assert change[0] in text
     code.write_text(text.replace(*change), encoding="utf-8")
-    tests = own_tests(python, folder, "-x", "-k", "equation or reference")
+    tests = own_tests(installed, folder, "-x", "-k", "equation or reference")
     assert tests.returncode == 1, tests.stdout
     assert "1 failed" in tests.stdout
 
