@@ -45,7 +45,7 @@ def pinball(
     check_quantiles(quantiles)
     outputs = as_outputs(outputs)
     level: Any = quantiles
-    if not is_number(quantiles):
+    if isinstance(quantiles, Sequence):
         level = as_values("quantiles", list(quantiles), outputs)
         targets = _beside(as_values("targets", targets, outputs), outputs, len(level))
     outputs, targets, mask = paired(outputs, targets, lengths)

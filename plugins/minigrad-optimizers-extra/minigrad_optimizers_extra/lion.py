@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import minigrad as mg
 from minigrad.optimizers import Optimizer
@@ -31,7 +31,7 @@ class Lion(Optimizer):
     """
 
     required_state = ("momentum",)
-    limits = {"betas": (0, 1)}  # noqa: RUF012  # as in every optimizer, read once
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"betas": (0, 1)}
 
     @staticmethod
     def update(

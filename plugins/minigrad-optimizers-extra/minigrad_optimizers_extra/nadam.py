@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
 import minigrad as mg
-from minigrad.optimizers import Adam
+from minigrad.optimizers import Optimizer
 
 
-class NAdam(Adam):
+class NAdam(Optimizer):
     """Adam whose momentum is looked up one step ahead, with a momentum that grows over time.
 
         u_t = b1 (1 - 0.96^(t * momentum_decay) / 2)                                    at step t = 1, 2, ...
@@ -38,8 +38,7 @@ class NAdam(Adam):
     """
 
     required_state = ("step", "mean", "square", "momentum_product")
-    optional_state = ()
-    limits = {"momentum_decay": (0, inf)}  # noqa: RUF012  # as in every optimizer, read once
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"betas": (0, 1), "eps": (0, inf), "momentum_decay": (0, inf)}
 
     @staticmethod
     def update(

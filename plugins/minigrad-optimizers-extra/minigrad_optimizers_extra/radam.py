@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from math import inf
+from typing import Any, ClassVar
 
 import minigrad as mg
-from minigrad.optimizers import Adam
+from minigrad.optimizers import Optimizer
 
 
-class RAdam(Adam):
+class RAdam(Optimizer):
     """Adam with a rectified adaptive learning rate.
 
         m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2                               at step t = 1, 2, ...
@@ -39,7 +40,7 @@ class RAdam(Adam):
     """
 
     required_state = ("step", "mean", "square")
-    optional_state = ()
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"betas": (0, 1), "eps": (0, inf)}
 
     @staticmethod
     def update(

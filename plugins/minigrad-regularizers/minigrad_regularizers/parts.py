@@ -43,7 +43,7 @@ def _described(state: Any) -> str:
 
 def floating(leaf: mg.Tensor) -> bool:
     """Whether a part of a state holds real numbers; a counter, for one, does not."""
-    return leaf.dtype.kind == "f"
+    return bool(leaf.dtype.kind == "f")
 
 
 def in_order_of(old: Any, new: Any) -> Any:

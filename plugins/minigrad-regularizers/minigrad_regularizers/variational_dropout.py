@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import minigrad as mg
@@ -46,21 +47,23 @@ class VariationalDropout(Wrapper):
 
     def __init__(self, cell: mg.Cell, state_p: Rates = 0.25, input_p: float | None = None) -> None:
         super().__init__(cell)
+        size = getattr(self, "input_size", None)
+        self.features = int(size) if isinstance(size, Integral) else 0
         if input_p is None:
-            input_p = 0.25 if hasattr(self, "input_size") else 0.0
+            input_p = 0.25 if self.features else 0.0
         if isinstance(input_p, tuple | list | dict):
             raise ValueError(f"input_p is {input_p!r}; it must be one probability in [0, 1]")
-        if check_rates("input_p", input_p) and not hasattr(self, "input_size"):
+        if check_rates("input_p", input_p) and not self.features:
             raise ValueError(
-                f"input_p is {input_p}, but {type(cell).__name__} has no input_size to draw the mask for: set it in "
-                "the cell, or pass input_p=0"
+                f"input_p is {input_p}, but {type(cell).__name__} has no input_size, an integer, to draw the mask for: "
+                "set it in the cell, or pass input_p=0"
             )
         self.state_p = check_rates("state_p", state_p)
         self.input_p = input_p
 
     def init_state(self, batch_size: int) -> Any:
         state = self.cell.init_state(batch_size)
-        masks = [self._mask(mg.ones((batch_size, self.input_size)), self.input_p)] if self.input_p else []
+        masks = [self._mask(mg.ones((batch_size, self.features)), self.input_p)] if self.input_p else []
         for p, leaf in zip(self._rates(state), mg.nest.leaves(state), strict=True):
             if p:
                 masks.append(self._mask(mg.ones_like(leaf), p))

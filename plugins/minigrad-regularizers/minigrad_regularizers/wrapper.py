@@ -16,7 +16,7 @@ class Wrapper(mg.Cell):
             raise TypeError(f"{type(self).__name__} wraps a cell, not {kind}; put mg.Recurrent around the wrapped cell")
         self.cell = cell
         for size in ("input_size", "hidden_size", "output_size"):
-            if hasattr(cell, size):
+            if getattr(cell, size, None) is not None:
                 setattr(self, size, getattr(cell, size))
 
     def init_state(self, batch_size: int) -> Any:

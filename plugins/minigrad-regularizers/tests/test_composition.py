@@ -141,6 +141,7 @@ def test_the_gate_of_a_highway_is_in_the_dtype_of_the_cell():
 
 def test_a_cell_without_sizes():
     assert VariationalDropout(odd_cells.Silent()).input_p == 0
+    assert VariationalDropout(mg.RNNCell(np.int64(3), 3)).input_p == 0.25
     for wrap in (Zoneout, VariationalDropout, RecurrentDropout, Residual):
         assert_engines_agree(mg.Recurrent(wrap(odd_cells.Silent())), odd_cells.SIZE)
 
@@ -186,7 +187,7 @@ BAD = {
     "input_p without a size": (
         lambda: VariationalDropout(odd_cells.Silent(), input_p=0.1),
         ValueError,
-        "Silent has no input_size .* or pass input_p=0",
+        "Silent has no input_size, an integer, .*or pass input_p=0",
     ),
     "other rates": (
         lambda: mg.Recurrent(Zoneout(mg.LSTMCell(2, 2), (0.1, 0.2, 0.3)))(np.ones((1, 1, 2))),
