@@ -30,6 +30,7 @@ from minigrad.errors import (
     PlanError,
     PluginConflictError,
     PluginError,
+    PluginWarning,
     StaleParameterError,
     StateDictError,
     UnknownNameError,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from minigrad.checkpoint import load_checkpoint, save_checkpoint
     from minigrad.hookspecs import hookimpl
     from minigrad.optimizers import clip_grad_norm, clip_grad_value
-    from minigrad.registry import cell, loss, optimizer, plugins, wrapper
+    from minigrad.registry import PluginInfo, cell, loss, optimizer, origins, plugins, wrapper
 
 _AT_FIRST_USE = {
     "bptt": ("Window", "tbptt"),
@@ -57,7 +58,7 @@ _AT_FIRST_USE = {
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "hookspecs": ("hookimpl",),
     "optimizers": ("clip_grad_norm", "clip_grad_value"),
-    "registry": ("cell", "loss", "optimizer", "plugins", "wrapper"),
+    "registry": ("PluginInfo", "cell", "loss", "optimizer", "origins", "plugins", "wrapper"),
 }
 """Names by the module that is imported when one of them is first asked for, which keeps `import minigrad` quick."""
 
@@ -97,6 +98,8 @@ __all__ = [
     "PlanError",
     "PluginConflictError",
     "PluginError",
+    "PluginInfo",
+    "PluginWarning",
     "RNNCell",
     "Recurrent",
     "RecurrentLayer",
@@ -131,6 +134,7 @@ __all__ = [
     "ones",
     "ones_like",
     "optimizer",
+    "origins",
     "plugins",
     "primitive",
     "recurrent",
