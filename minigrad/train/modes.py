@@ -1,0 +1,62 @@
+"""Small contexts around a run: a model out of training, random numbers put back, Ctrl-C noted."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from minigrad.backend import random_state, set_random_state
+from minigrad.module import Module
+from minigrad.tape import no_grad
+
+__all__ = ["evaluating", "interrupts", "same_draws"]
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """The model out of training, without gradients; afterwards each part and the random numbers are as before."""
+    modes = [(module, module.training) for _, module in model.named_modules()]
+    model.eval()
+    try:
+        with no_grad(), same_draws(random_state()):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def same_draws(state: dict[str, Any]) -> Iterator[None]:
+    """Draw random numbers from `state` on; afterwards go on as if none had been drawn."""
+    now = random_state()
+    set_random_state(state)
+    try:
+        yield
+    finally:
+        set_random_state(now)
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C has been pressed, to be asked between updates; pressed twice it raises KeyboardInterrupt.
+
+    Only the main thread is told of Ctrl-C; in others nothing is changed.
+    """
+    pressed: list[bool] = []
+
+    def note(*_: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
