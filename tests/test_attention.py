@@ -234,6 +234,8 @@ def test_what_depends_on_the_memory_alone_is_computed_once() -> None:
     layer = mg.Recurrent(cell, engine="plan")
     state = (cell.inner.init_state(2), mg.normal(shape=(2, 6, 4)), mg.ones((2, 6), dtype="bool"))
     layer(mg.ones((5, 2, 3)), state)
+    layer(mg.ones((5, 2, 3)), (state[0], mg.normal(shape=(2, 6, 4)), state[2]))
+    assert len(layer._plans.known) == 1  # another memory is not another plan
     once = layer.explain().split("input (")[0]
     assert "linear(" in once
     assert "attention.weight_key" in once

@@ -108,6 +108,20 @@ def test_parts_are_named_by_their_place() -> None:
     assert list(gradient_flow(counting, x).parts) == ["state[0]"]  # integers have no gradient
 
 
+def test_a_state_that_comes_back_in_another_order_keeps_its_names() -> None:
+    class Turned(mg.Cell):
+        def init_state(self, batch_size: int) -> Any:
+            return {"slow": mg.zeros((batch_size, 1)), "fast": mg.zeros((batch_size, 1))}
+
+        def step(self, x: mg.Tensor, state: Any) -> Any:
+            slow, fast = 0.5 * state["slow"] + x, 0.25 * state["fast"] + x
+            return slow + fast, {"fast": fast, "slow": slow}
+
+    parts = gradient_flow(Turned(), mg.ones((4, 1, 1))).parts
+    np.testing.assert_allclose(parts["state['slow']"][:, 0], 0.5 ** np.arange(1, 5))
+    np.testing.assert_allclose(parts["state['fast']"][:, 0], 0.25 ** np.arange(1, 5))
+
+
 def test_a_state_that_passes_through_is_told_apart_by_step() -> None:
     mg.set_default_dtype("float64")
     flow = gradient_flow(Passing(), draw_x(Passing(), 5, 2))

@@ -46,14 +46,18 @@ class ActivationNorms:
 
     def plot(self, path: Path) -> None:
         """Draw the norms over the steps, averaged over sequences. Needs matplotlib."""
-        figure, ((axes,),) = new_figure()
+        figure, ((axes,),) = new_figure(size=(9.0, 4.2))
+        curves: dict[Any, tuple[list[str], Any]] = {}  # equal ones are one line: a layer's and its cell's outputs
         for name, norms in self.norms.items():
             if norms.ndim > 1 and norms.size:
-                axes.plot(norms.reshape(norms.shape[0], -1).mean(axis=1), label=name)
+                curve = norms.reshape(norms.shape[0], -1).mean(axis=1)
+                curves.setdefault(tuple(curve.tolist()), ([], curve))[0].append(name)
+        for names, curve in curves.values():
+            axes.plot(curve, label="\n".join(names))
         axes.set(xlabel="step", ylabel="norm", title="norms of outputs and states")
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(fontsize=8)
+            figure.legend(loc="outside right upper", fontsize=8)
         save(figure, path)
 
 

@@ -86,8 +86,9 @@ def gate_saturation(model: Any, x: Any, state: Any = None, threshold: float = 0.
         sigmoid   low: y < threshold           high: y > 1 - threshold
         tanh      low: y < -(1 - threshold)    high: y > 1 - threshold
 
-    A forget gate that is always high keeps everything, an input gate that is always low takes nothing in, and through
-    either hardly any gradient passes. The operations are found by recording each step, so this works for any cell.
+    A forget gate that is always high keeps everything, an input gate that is always low takes nothing in, and neither
+    learns: hardly any gradient passes through a saturated activation to what it was computed from. The operations are
+    found by recording each step, so this works for any cell.
 
     Args:
         model: a cell, or a `Recurrent` around one.
