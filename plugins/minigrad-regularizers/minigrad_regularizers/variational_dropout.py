@@ -86,7 +86,7 @@ class VariationalDropout(Wrapper):
         inner, masks = state
         if not self.training:
             y, new = self.cell.step(x, inner)
-            return y, (in_order_of(inner, new), masks)
+            return y, (new, masks)
         remaining = iter(masks)
         if self.input_p:
             if not floating(x):

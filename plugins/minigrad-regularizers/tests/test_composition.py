@@ -170,6 +170,18 @@ def test_integers_in():
         VariationalDropout(Letters())(x[0])
 
 
+class Mean(odd_cells.Silent):
+    """Its outputs could be broadcast to its inputs."""
+
+    def __init__(self, input_size=None):
+        super().__init__()
+        self.input_size = input_size
+
+    def step(self, x, state):
+        y, state = super().step(x, state)
+        return y.mean(-1, keepdims=True), state
+
+
 BAD = {
     "a class": (lambda: Zoneout(mg.LSTMCell), TypeError, "Zoneout wraps a cell, not the class LSTMCell itself"),
     "a layer": (lambda: Residual(mg.RNN(2, 2)), TypeError, "Residual wraps a cell, not Recurrent; put mg.Recurrent"),
@@ -213,9 +225,14 @@ BAD = {
     "highway sizes": (lambda: Highway(odd_cells.Echo()), ValueError, "this Echo takes 3 features and gives 9"),
     "highway without sizes": (lambda: Highway(odd_cells.Silent()), ValueError, "Silent has none: set it in the cell"),
     "shapes at the first step": (
-        lambda: Residual(odd_cells.Silent())(np.ones((1, 3))[:, :, None] * np.ones((1, 3, 3))),
+        lambda: mg.Recurrent(Residual(Mean()))(np.ones((2, 1, 3))),
         ValueError,
-        r"x is \(1, 3, 3\), the output of Silent is \(1, 3, 3\)|must",
+        r"x is \(1, 3\), the output of Mean is \(1, 1\)",
+    ),
+    "shapes at the first step, highway": (
+        lambda: mg.Recurrent(Highway(Mean(3)))(np.ones((2, 1, 3))),
+        ValueError,
+        r"x is \(1, 3\), the output of Mean is \(1, 1\)",
     ),
 }
 
