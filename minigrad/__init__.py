@@ -45,6 +45,8 @@ from minigrad.tape import Tape, enable_grad, no_grad
 from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
 if TYPE_CHECKING:
+    from minigrad import decoding, diagnose, losses, optimizers, testing
+    from minigrad.attention import AdditiveAttention, Attention, DotAttention
     from minigrad.bptt import Window, tbptt
     from minigrad.cells import GatedCell, GRUCell, LSTMCell, RNNCell
     from minigrad.checkpoint import load_checkpoint, save_checkpoint
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from minigrad.registry import PluginInfo, cell, loss, optimizer, origins, plugins, wrapper
 
 _AT_FIRST_USE = {
+    "attention": ("AdditiveAttention", "Attention", "DotAttention"),
     "bptt": ("Window", "tbptt"),
     "cells": ("GRUCell", "GatedCell", "LSTMCell", "RNNCell"),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
@@ -62,11 +65,16 @@ _AT_FIRST_USE = {
 }
 """Names by the module that is imported when one of them is first asked for, which keeps `import minigrad` quick."""
 
+_MODULES = ("decoding", "diagnose", "losses", "optimizers", "testing")
+"""Modules that are imported when they are first asked for."""
+
 
 def __getattr__(name: str) -> Any:
     for module, names in _AT_FIRST_USE.items():
         if name in names:
             return getattr(import_module(f"minigrad.{module}"), name)
+    if name in _MODULES:
+        return import_module(f"minigrad.{name}")
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 
@@ -78,12 +86,15 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdditiveAttention",
+    "Attention",
     "Backend",
     "BackendUnavailableError",
     "Bidirectional",
     "Cell",
     "CheckpointError",
     "DeviceMismatchError",
+    "DotAttention",
     "Dropout",
     "Embedding",
     "FreedGraphError",
@@ -117,9 +128,11 @@ __all__ = [
     "check_size",
     "clip_grad_norm",
     "clip_grad_value",
+    "decoding",
     "default_dtype",
     "defvjp",
     "detach",
+    "diagnose",
     "enable_grad",
     "full",
     "get_backend",
@@ -129,11 +142,13 @@ __all__ = [
     "init",
     "load_checkpoint",
     "loss",
+    "losses",
     "nest",
     "no_grad",
     "ones",
     "ones_like",
     "optimizer",
+    "optimizers",
     "origins",
     "plugins",
     "primitive",
@@ -145,6 +160,7 @@ __all__ = [
     "set_default_dtype",
     "tbptt",
     "tensor",
+    "testing",
     "use_backend",
     "wrapper",
     "zeros",
