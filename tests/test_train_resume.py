@@ -57,7 +57,7 @@ def contents_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("step", [1, 4, 6, 7, 13])
+@pytest.mark.parametrize("step", [1, 6, 7, 13])
 def test_a_crashed_run_goes_on_bit_for_bit(tmp_path: Path, kind: str, step: int) -> None:
     mg.seed(0)
     trainer, train, validation = make(kind, tmp_path, [Crash(step)], save_every=0)
@@ -283,7 +283,7 @@ def test_a_run_is_not_overwritten_and_none_is_not_resumed(stopped: Path, tmp_pat
         trainer.fit(train, validation, epochs=1)
     assert contents_of(stopped) == files
     trainer, train, validation = make("batches", tmp_path / "nowhere")
-    with pytest.raises(mg.CheckpointError, match="there is no checkpoint in .*nowhere; leave out resume=True"):
+    with pytest.raises(mg.CheckpointError, match=r"there is no checkpoint in .*nowhere; leave out resume=True"):
         trainer.fit(train, validation, epochs=1, resume=True)
     trainer, train, validation = make("batches", None)
     with pytest.raises(ValueError, match="resume needs the folder"):

@@ -1,4 +1,4 @@
-"""Small runs that use all that a checkpoint must hold; also a program, to be killed: `python train_runs.py KIND OUT ...`."""
+"""Small runs that use all that a checkpoint must hold. As a program (KIND OUT HOW WHEN) one of them, to be killed."""
 
 from __future__ import annotations
 

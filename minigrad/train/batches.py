@@ -62,7 +62,7 @@ class Batches:
         batch_size: examples per batch; the last has what is left.
         shuffle: draw a new order for each epoch.
         bucket: put similar lengths together.
-        seed: of the order; by default drawn from the generator that `mg.seed` seeds.
+        seed: of the order; by default drawn from the generator that `mg.seed` seeds, when it is first needed.
 
     Raises:
         ValueError, TypeError: there are no examples, or they are not built alike.
@@ -101,7 +101,7 @@ class Batches:
         self.columns = [Column(str(field), values) for field, values in enumerate(zip(*examples, strict=True))]
         self.examples, self.batch_size = len(examples), batch_size
         self.shuffle, self.bucket = shuffle, bucket
-        self.seed = int(generator().integers(2**62)) if seed is None else seed
+        self._seed = seed if shuffle else 0
         lengths = [column.lengths for column in self.columns if column.lengths is not None]
         self._lengths = np.array(lengths, "int64").reshape(len(lengths), self.examples)
         self._rank = np.unique(self._lengths, axis=1, return_inverse=True)[1].ravel() if lengths else None
@@ -111,10 +111,17 @@ class Batches:
         """Batches per epoch."""
         return -(-self.examples // self.batch_size)
 
+    @property
+    def seed(self) -> int:
+        """The seed of the order."""
+        if self._seed is None:
+            self._seed = int(generator().integers(2**62))
+        return self._seed
+
     def order(self, epoch: int | None) -> list[list[int]]:
         """The indices of the examples in each batch of an epoch (the first is epoch 0); with None unshuffled."""
         shuffle = self.shuffle and epoch is not None
-        draw = np.random.default_rng([self.seed, epoch or 0])
+        draw = np.random.default_rng([self.seed, epoch or 0] if shuffle else 0)
         indices = draw.permutation(self.examples) if shuffle else np.arange(self.examples)
         if self.bucket and self._rank is not None:
             pools = np.split(indices, range(POOL * self.batch_size, self.examples, POOL * self.batch_size))
@@ -156,7 +163,7 @@ class Batches:
             ValueError: it was taken of other data; nothing is changed.
         """
         check_same_data(self.state_dict(), state, but="seed")
-        self.seed = state["seed"]
+        self._seed = state["seed"]
 
 
 def check_same_data(here: Mapping[str, Any], saved: Mapping[str, Any], but: str = "") -> None:

@@ -74,6 +74,10 @@ class ProgressBar(Callback):
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
+            if trainer.stopped == "interrupted":
+                self.console.print(
+                    f"interrupted after {trainer.progress.step} updates. {trainer.last_good}", markup=False
+                )
 
 
 def _listed(values: Mapping[str, float]) -> str:

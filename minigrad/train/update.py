@@ -82,12 +82,12 @@ class Updater:
         named = list(self.model.named_parameters())
         gradients = listed((name, parameter.grad) for name, parameter in named)
         what = [] if math.isfinite(outcome.value) else [f"the loss is {outcome.value}"]
-        what += [f"not finite are the gradients of {gradients}"] if gradients else []
+        what += [f"the gradients are not finite: {gradients}"] if gradients else []
         what = what or [f"the norm of the gradients is {norm}, though each of them is finite"]
-        weights = listed(named)
-        origin = find_origin(self.model, self.step, batch, draws)
-        if weights:
-            origin = f"The weights are not finite already, {weights}: the update before has made them so. {origin}"
+        if weights := listed(named):
+            origin = f"The weights are not finite already: {weights}. The update before has made them so"
+        else:
+            origin = find_origin(self.model, self.step, batch, draws)
         return (
             f"step {progress.step + 1} (epoch {progress.epoch + 1}, batch {progress.position + 1}): "
             f"{'; '.join(what)}. {origin}"
