@@ -30,7 +30,7 @@ def test_a_nan_in_the_loss_names_step_parameter_operation_and_checkpoint(tmp_pat
         return mg.mean(mg.square(mg.log(x) + model.w))
 
     said = trouble(step, pairs(1.0, 2.0, 3.0, -4.0, 5.0, 6.0), "the loss is nan", out=tmp_path, save_every=0)
-    assert said.startswith("step 2 (epoch 1, batch 2): the loss is nan; not finite are the gradients of w (nan). ")
+    assert said.startswith("step 2 (epoch 1, batch 2): the loss is nan; the gradients are not finite: w (nan). ")
     assert (
         "The first operation on the tape to give nan from finite inputs is log, operation 3 of 6, on (2,) in [-4, 3]"
         in said
@@ -55,7 +55,7 @@ def test_a_gradient_names_the_operation_whose_rule_it_was() -> None:
         x, _ = batch
         return mg.mean(mg.sqrt(mg.square(model(x))) + mg.square(model.w))
 
-    said = trouble(step, pairs(1.0), "not finite are the gradients of w")
+    said = trouble(step, pairs(1.0), "the gradients are not finite: w")
     assert "the loss is" not in said
     assert "The forward is finite; the first gradient that is inf is that of sqrt, operation" in said
     assert "on (1,) in [0, 0]" in said
@@ -67,15 +67,13 @@ def test_weights_that_are_not_finite_are_named_and_never_saved(tmp_path: Path) -
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["step-00000000.safetensors"]
     said = trouble(fit_slope, pairs(1e10, 1e12, 1.0), "the loss is", lr=1e30)
     assert "step 2 (epoch 1, batch 2): the loss is inf" in said
-    assert "The weights are not finite already, w (inf): the update before has made them so" in said
+    assert "The weights are not finite already: w (inf). The update before has made them so" in said
     assert said.endswith("There is no checkpoint: pass out=folder.")
 
 
 def test_data_that_is_not_finite_is_blamed() -> None:
     said = trouble(fit_slope, pairs(1.0, 2.0, float("nan")), "the loss is nan")
-    assert (
-        "multiply, operation 1 of 4, on [0.72], (1,) in [nan, nan] has given nan" in said or "look at the data" in said
-    )
+    assert "multiply, operation 1 of 4, on (1,) in [1, 1], (1,) in [nan, nan] has given nan" in said
     assert "its input is not finite already: look at the data" in said
 
 
@@ -131,7 +129,7 @@ def test_the_operation_is_found_within_a_layer_that_a_plan_runs() -> None:
     assert "engine plan" in model.layer.explain()
     said = str(caught.value)
     assert said.startswith(
-        "step 2 (epoch 1, batch 2): the loss is inf; not finite are the gradients of layer.cell.weight"
+        "step 2 (epoch 1, batch 2): the loss is inf; the gradients are not finite: layer.cell.weight"
     )
     assert "to give inf from finite inputs is square, operation" in said
 

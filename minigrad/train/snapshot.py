@@ -24,6 +24,7 @@ __all__ = ["restore", "take"]
 def take(trainer: Trainer, train: Any) -> dict[str, Any]:
     """The state of a run: weights, optimizer, random numbers, place in the data, schedule, carried state, records."""
     updater = trainer.updater
+    data = train.state_dict()  # first, since it may draw a seed
     return {
         "model": trainer.model.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
@@ -33,7 +34,7 @@ def take(trainer: Trainer, train: Any) -> dict[str, Any]:
         "random_state": random_state(),
         "schedule": None if updater.schedule is None else updater.schedule.state_dict(),
         "rates": updater.rates,
-        "data": train.state_dict(),
+        "data": data,
         "callbacks": {name: state for name, callback in _named(trainer) if (state := callback.state_dict())},
     }
 

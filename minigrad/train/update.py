@@ -59,6 +59,7 @@ class Updater:
         norm = clip_grad_norm(parameters, math.inf if self.clip_norm is None else self.clip_norm)
         if not (math.isfinite(outcome.value) and math.isfinite(norm)):
             raise NonFiniteError(self._explained(batch, progress, outcome, norm, draws))
+        outcome.loss = outcome.loss.detach()  # so that what it was computed from is not kept until the next update
         for parameter in parameters:
             parameter.grad = settled(parameter.grad)
         self.optimizer.step()
