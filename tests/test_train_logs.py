@@ -108,8 +108,8 @@ def test_json_lines_are_json_also_where_a_metric_is_not_finite(tmp_path: Path) -
 class Writer:
     made: list[Writer]
 
-    def __init__(self, folder: str, purge_step: int | None) -> None:
-        self.folder, self.purge_step, self.closed = folder, purge_step, False
+    def __init__(self, folder: str, purge_step: int | None, filename_suffix: str) -> None:
+        self.folder, self.purge_step, self.suffix, self.closed = folder, purge_step, filename_suffix, False
         self.scalars: list[tuple[str, float, int]] = []
         Writer.made.append(self)
 
@@ -130,6 +130,7 @@ def test_tensorboard_is_given_each_update_and_each_epoch(tmp_path: Path, monkeyp
         trainer.fit(pairs(1.0, 2.0, 3.0), pairs(1.0), epochs=epochs, resume=epochs == 2)
     first, second = Writer.made
     assert (first.folder, first.purge_step, second.purge_step) == (str(tmp_path / "board"), None, 3)
+    assert (first.suffix, second.suffix) == (".00000000", ".00000002")  # files named alike would replace one another
     assert first.closed
     assert second.closed
     assert {name for name, _, _ in first.scalars} == {

@@ -80,7 +80,8 @@ class TensorBoard(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         step = trainer.progress.step
-        self._writer = self._make(str(self.folder), purge_step=step + 1 if step else None)
+        suffix = f".{step:08}"  # without it two writers made within a second would write into one file
+        self._writer = self._make(str(self.folder), purge_step=step + 1 if step else None, filename_suffix=suffix)
 
     def on_step_end(self, trainer: Trainer, record: Mapping[str, Any]) -> None:
         self._add("update/", record, ("step", "size"))
