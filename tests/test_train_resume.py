@@ -18,7 +18,7 @@ from train_runs import EPOCHS, Average, Language, assert_same, characters, class
 
 import minigrad as mg
 from minigrad.checkpoint import load_checkpoint, save_checkpoint
-from minigrad.train import Batches, Callback, Plateau, Streams, Trainer
+from minigrad.train import Batches, Callback, Plateau, StepDecay, Streams, Trainer
 
 KINDS = ["batches", "streams", "reaching streams"]
 
@@ -84,6 +84,28 @@ def test_a_run_cut_short_by_steps_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
     assert_same(resumed("batches", tmp_path), undisturbed("batches"))
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == EPOCHS
+
+
+def test_the_best_weights_of_before_are_restored_and_the_rates_are_those_of_before(tmp_path: Path) -> None:
+    values = iter([5.0, 1.0, 2.0, 3.0, 4.0])
+
+    def step(model: Any, batch: Any) -> Any:
+        return mg.sum(model.weight) + 0 * mg.mean(batch[0]), {} if model.training else {"score": next(values)}
+
+    def run(lr: float, epochs: int, resume: bool) -> Any:
+        model = mg.Linear(1, 1, bias=False)
+        model.weight.data = mg.tensor([[8.0]]).data
+        optimizer = mg.optimizer("sgd", model.parameters(), lr=lr)
+        trainer = Trainer(model, optimizer, step, schedule=StepDecay(2, 0.5), out=tmp_path, progress=False)
+        data = Batches([(1.0,)], 1)
+        return model, trainer.fit(data, data, epochs=epochs, monitor="score", patience=3, resume=resume)
+
+    model, _ = run(1.0, 3, resume=False)
+    assert model.weight.item() == 6.0
+    model, history = run(100.0, 9, resume=True)
+    assert (history.stopped, history.best_epoch, history["lr"]) == ("patience", 2, [1.0, 1.0, 0.5, 0.5, 0.25])
+    assert model.weight.item() == 6.0
+    assert load_checkpoint(sorted(tmp_path.glob("step-*"))[-1])["model"]["weight"].item() == 4.75
 
 
 @pytest.mark.host_only("a process of its own")

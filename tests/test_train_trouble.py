@@ -65,6 +65,8 @@ def test_weights_that_are_not_finite_are_named_and_never_saved(tmp_path: Path) -
     said = trouble(fit_slope, pairs(1e10, 1e12), "the weights are not finite", lr=1e30, out=tmp_path)
     assert said.startswith("after step 1 the weights are not finite: w (inf). The update has made them so")
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["step-00000000.safetensors"]
+    said = trouble(fit_slope, pairs(1.0), "before the first step", w=float("nan"), out=tmp_path / "other")
+    assert said == "before the first step the weights are not finite: w (nan). There is no checkpoint."
     said = trouble(fit_slope, pairs(1e10, 1e12, 1.0), "the loss is", lr=1e30)
     assert "step 2 (epoch 1, batch 2): the loss is inf" in said
     assert "The weights are not finite already: w (inf). The update before has made them so" in said

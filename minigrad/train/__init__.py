@@ -1,7 +1,7 @@
 """Training: `Trainer`, data for it, learning-rate schedules, and callbacks.
 
-    trainer = mg.Trainer(model, mg.optimizer("adam", model.parameters()), step, clip_norm=1.0, out="runs/first")
-    history = trainer.fit(mg.train.Batches(examples, 32), mg.train.Batches(held_out, 32), epochs=20, patience=3)
+    trainer = Trainer(model, mg.optimizer("adam", model.parameters()), step, clip_norm=1.0, out="runs/first")
+    history = trainer.fit(Batches(examples, 32), Batches(held_out, 32), epochs=20, patience=3)
 
 | file | what it holds |
 | --- | --- |
@@ -14,15 +14,15 @@
 | `history.py`, `snapshot.py`, `saves.py` | how far a run has come; all that it needs to go on; its checkpoints |
 | `modes.py` | evaluating, the same random numbers again, Ctrl-C |
 | `callbacks.py` | what can be done besides |
-| `progress.py`, `logs.py`, `curves.py` | such as a progress bar, JSON Lines, TensorBoard, curves as a PNG |
+| `bar.py`, `logs.py`, `curves.py` | such as a progress bar, JSON Lines, TensorBoard, curves as a PNG |
 """
 
+from minigrad.train.bar import ProgressBar
 from minigrad.train.batches import Batch, Batches
 from minigrad.train.callbacks import Callback
 from minigrad.train.curves import Curves, plot_curves
 from minigrad.train.history import History, Progress
 from minigrad.train.logs import JsonLines, TensorBoard
-from minigrad.train.progress import ProgressBar
 from minigrad.train.schedules import Cosine, Plateau, Schedule, StepDecay, WarmUp
 from minigrad.train.streams import Streams, Stretch, Truncated
 from minigrad.train.trainer import Trainer

@@ -28,6 +28,13 @@ def plot_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
     Raises:
         ImportError: matplotlib is not installed.
         ValueError: there are no records.
+
+    >>> import os, tempfile
+    >>> from minigrad.train import plot_curves
+    >>> records = [{"epoch": 1, "train_loss": 2.0, "validation_loss": 3.0}, {"epoch": 2, "train_loss": 1.0}]
+    >>> path = os.path.join(tempfile.mkdtemp(), "curves.png")
+    >>> [axes.get_ylabel() for axes in plot_curves(records, path).axes], os.path.exists(path)
+    (['loss'], True)
     """
     if not records:
         raise ValueError("there are no records to draw: no epoch has been finished")

@@ -26,10 +26,16 @@ class JsonLines(Callback):
     Args:
         path: the file.
 
-    >>> import tempfile, os
-    >>> from minigrad.train import JsonLines
-    >>> JsonLines(os.path.join(tempfile.mkdtemp(), "metrics.jsonl")).path.name
-    'metrics.jsonl'
+    >>> import json, pathlib, tempfile
+    >>> from minigrad.train import Batches, JsonLines, Trainer
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "metrics.jsonl"
+    >>> def step(model, batch):
+    ...     return mg.mean(model(mg.expand_dims(batch[0], -1)))
+    >>> model = mg.Linear(1, 1)
+    >>> trainer = Trainer(model, mg.optimizer("sgd", model.parameters(), lr=0.1), step, callbacks=[JsonLines(path)])
+    >>> history = trainer.fit(Batches([(1.0,), (2.0,), (3.0,)], batch_size=2), epochs=2)
+    >>> [json.loads(line)["step"] for line in path.read_text().splitlines()]
+    [2, 4]
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

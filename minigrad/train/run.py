@@ -144,6 +144,8 @@ class Run:
         if trainer.saves is None:
             return
         if bad := listed(trainer.model.named_parameters()):
+            if not self.progress.step:
+                raise NonFiniteError(f"before the first step the weights are not finite: {bad}")
             raise NonFiniteError(
                 f"after step {self.progress.step} the weights are not finite: {bad}. The update has made them so, of "
                 "finite gradients: a smaller learning rate or clip_norm may help"

@@ -7,12 +7,12 @@ from typing import Any
 
 from minigrad.module import Module
 from minigrad.optimizers import is_number
+from minigrad.train.bar import ProgressBar
 from minigrad.train.callbacks import Callback
 from minigrad.train.history import History, Progress
 from minigrad.train.logs import JsonLines
 from minigrad.train.metrics import Means
 from minigrad.train.modes import interrupts
-from minigrad.train.progress import ProgressBar
 from minigrad.train.run import Run, evaluate
 from minigrad.train.saves import Saves
 from minigrad.train.schedules import as_schedule
@@ -202,7 +202,9 @@ class Trainer:
     def last_good(self) -> str:
         """Which checkpoint to go on from, in words."""
         paths = [] if self.saves is None else self.saves.paths()
-        return f"The last good checkpoint is {paths[-1]}" if paths else "There is no checkpoint: pass out=folder"
+        if not paths:
+            return "There is no checkpoint" + ("" if self.saves else ": pass out=folder")
+        return f"The last good checkpoint is {paths[-1]}"
 
     def _resume(self, train: Any, monitored: str) -> None:
         if self.saves is None:
