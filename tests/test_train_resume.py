@@ -110,7 +110,7 @@ def test_the_best_weights_of_before_are_restored_and_the_rates_are_those_of_befo
 
 @pytest.mark.host_only("NumPy's layouts")
 def test_arrays_have_the_layout_in_which_a_checkpoint_gives_them_back() -> None:
-    """A product may round otherwise where a matrix is laid out otherwise: a resumed run would differ in the last bit."""
+    """A product may round otherwise for another layout, and then a resumed run would differ in the last bit."""
 
     def step(model: Any, batch: Any) -> Any:
         batch.next_state = (mg.tensor(np.zeros((2, 3), order="F")),)
@@ -173,6 +173,7 @@ def test_ctrl_c_saves_and_stops_cleanly(tmp_path: Path, kind: str) -> None:
     assert signal.getsignal(signal.SIGINT) is before
     assert trainer.progress.step == 8
     assert trainer.saves.paths()[-1].name == "step-00000008.safetensors"
+    assert_same(trainer.model.state_dict(), load_checkpoint(trainer.saves.paths()[-1])["model"])  # not the best ones
     assert_same(resumed(kind, tmp_path), undisturbed(kind))
 
 
