@@ -113,10 +113,15 @@ class _Kept(Tape):
             return ""
         found = grad(loss, [*parameters, *tensors], create_graph=True)
         cotangents = dict(zip([*parameters, *nodes], found, strict=True))
+        consumers: dict[Any, list[Node]] = {}
+        for node in nodes:
+            for value in node.inputs:
+                if isinstance(value, Node | Tensor):
+                    consumers.setdefault(value, []).append(node)
         source: Any = next((parameter for parameter in parameters if kind_of(cotangents[parameter])), None)
         while source is not None:
             kind = kind_of(cotangents[source])
-            source = next((node for node in nodes if _gives(node, source, cotangents[node])), None)
+            source = next((n for n in consumers.get(source, ()) if _gives(n, source, cotangents[n])), None)
             if source is not None and not kind_of(cotangents[source]):
                 return f"The forward is finite; the first gradient that is {kind} is that of {self._described(source)}"
         return ""
