@@ -30,6 +30,8 @@ static wide wide_cos(wide x) { return WIDE(cos)(x); }
 static wide wide_sqrt(wide x) { return WIDE(sqrt)(x); }
 static wide wide_abs(wide x) { return WIDE(fabs)(x); }
 
+static wide wide_sign(wide x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
+
 static wide wide_sigmoid(wide x) {
     wide e = WIDE(exp)(-WIDE(fabs)(x));
     return (x < 0 ? e : 1) / (1 + e);
@@ -39,7 +41,7 @@ static wide wide_softplus(wide x) { return (x > 0 ? x : x == x ? 0 : x) + WIDE(l
 
 #define FUNCTIONS(each) \
     each(exp) each(expm1) each(tanh) each(sigmoid) each(log) each(log1p) each(softplus) each(sin) each(cos) \
-        each(sqrt) each(abs)
+        each(sqrt) each(abs) each(sign)
 
 // Whole vectors, then the rest as a part of one.
 #define APPLY(name) \

@@ -1,0 +1,330 @@
+"""The machine's C compiler: found, run with a time limit, and its libraries loaded from the cache.
+
+`load(source)` gives a library, or a `NativeUnavailable` that says why there is none; it does not raise. A compiler that
+is missing, fails or does not end is warned of once in a process.
+
+| environment variable | what it does |
+| --- | --- |
+| `MINIGRAD_NATIVE=0` | no native code |
+| `MINIGRAD_CC` | the compiler, and options to it; no other is tried |
+| `CC` | the compiler that is tried first; then `cc`, `gcc`, `clang`, and Zig if the package `ziglang` is installed |
+| `MINIGRAD_CACHE` | the folder for compiled code, see `cache.py` |
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from minigrad.plan.native.cache import Store, open_store, temporary_store, warn_once
+
+FLAGS = (
+    "-O3",
+    "-std=gnu11",
+    "-fPIC",
+    "-shared",
+    "-pthread",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-sanitize=undefined",  # Zig's compiler has it on
+    "-w",
+)
+"""What every source is compiled with, beside the flag for the machine's own processor."""
+
+COMPILE_SECONDS = 60.0
+"""The time limit of a compilation."""
+
+VERSION_SECONDS = 10.0
+"""The time limit of asking a compiler for its version."""
+
+_FORMAT = 1  # part of every key; to be counted up when entries of earlier versions must not be found
+_LINES = 8  # of a compiler's message are shown
+
+
+@dataclass(frozen=True)
+class NativeUnavailable:
+    """Why there is no native code, in words for `explain()` and `minigrad info`."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler that answered.
+
+    Attributes:
+        command: the program, with its full path, and its options.
+        version: what it said of itself, first line.
+    """
+
+    command: tuple[str, ...]
+    version: str
+
+
+def load(source: str, flags: Sequence[str] = ()) -> ctypes.CDLL | NativeUnavailable:
+    """The library of a C source: from this process, from the cache, or compiled now.
+
+    Args:
+        source: the text of one translation unit; it includes nothing but system headers.
+        flags: further flags of the compiler, after `FLAGS`.
+    """
+    if os.environ.get("MINIGRAD_NATIVE") == "0":
+        return NativeUnavailable("MINIGRAD_NATIVE=0 switches native code off")
+    with _lock:
+        asked = (source, tuple(flags), _environment())
+        if asked not in _loaded:
+            try:
+                _loaded[asked] = _load(source, tuple(flags))
+            except (OSError, ImportError, ValueError, subprocess.SubprocessError) as error:
+                _loaded[asked] = NativeUnavailable(f"{type(error).__name__}: {error}")
+            found = _loaded[asked]
+            if isinstance(found, NativeUnavailable):
+                _warn(found)
+        return _loaded[asked]
+
+
+def unavailable() -> NativeUnavailable | None:
+    """Why there can be no native code here, as far as can be told without compiling; None if nothing speaks against."""
+    if os.environ.get("MINIGRAD_NATIVE") == "0":
+        return NativeUnavailable("MINIGRAD_NATIVE=0 switches native code off")
+    found = find_compiler()
+    return found if isinstance(found, NativeUnavailable) else None
+
+
+def describe() -> dict[str, str]:
+    """For `minigrad info`: the compiler, the processor and the cache, or why there is no native code."""
+    without = unavailable()
+    if without is not None:
+        return {"native code": f"no: {without.reason}"}
+    compiler = find_compiler()
+    assert isinstance(compiler, Compiler)
+    try:
+        store = open_store()
+        entries = store.entries()
+    except (OSError, ImportError) as error:
+        return {"native code": f"no: {error}"}
+    size = sum(status.st_size for _, status in entries) / 2**20
+    kept = f"{store.path}, {len(entries)} libraries, {size:.1f} MiB"
+    return {
+        "native code": f"{shlex.join(compiler.command)} ({compiler.version})",
+        "processor": processor().splitlines()[0],
+        "cache of native code": f"{kept}; temporary, because {store.note}" if store.note else kept,
+    }
+
+
+def find_compiler() -> Compiler | NativeUnavailable:
+    """The first compiler that answers, asked once for each setting of the environment."""
+    return _find_compiler(_environment())
+
+
+@cache
+def processor() -> str:
+    """What `-march=native` depends on: the architecture, the model, and the instructions it has."""
+    found = [platform.machine()]
+    if sys.platform == "darwin":
+        names = ("machdep.cpu.brand_string", "machdep.cpu.features", "machdep.cpu.leaf7_features")
+        found += [_run(["sysctl", "-n", name], VERSION_SECONDS).output.strip() for name in names]
+    else:
+        try:
+            first = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0]
+        except OSError:
+            first = ""
+        fields = dict(line.partition(":")[::2] for line in first.splitlines())
+        wanted = ("vendor_id", "model name", "cpu family", "model", "flags", "Features", "CPU implementer", "CPU part")
+        found += [value.strip() for name, value in fields.items() if name.strip() in wanted]
+    return "\n".join(found)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a program ended: its exit status, None if it was stopped at the time limit, and its first output."""
+
+    status: int | None
+    output: str
+
+
+def _environment() -> tuple[str | None, ...]:
+    """The settings on which the compiler and the cache depend."""
+    return tuple(os.environ.get(name) for name in ("MINIGRAD_CC", "CC", "PATH", "MINIGRAD_CACHE", "HOME"))
+
+
+@cache
+def _find_compiler(environment: tuple[str | None, ...]) -> Compiler | NativeUnavailable:
+    if os.name != "posix":
+        return NativeUnavailable(f"native code has not been made to work on {platform.system()} yet")
+    chosen = os.environ.get("MINIGRAD_CC")
+    refused = []
+    candidates = [chosen] if chosen else [os.environ.get("CC") or "cc", "cc", "gcc", "clang"]
+    if not chosen and importlib.util.find_spec("ziglang"):
+        candidates.append(shlex.join([sys.executable, "-m", "ziglang", "cc"]))
+    for candidate in dict.fromkeys(candidates):
+        found = _ask(candidate)
+        if isinstance(found, Compiler):
+            return found
+        refused.append(f"{candidate}: {found}")
+    advice = "MINIGRAD_CC must name one" if chosen else "install gcc, clang or the package ziglang, or set MINIGRAD_CC"
+    return NativeUnavailable(f"no C compiler works; {advice} ({'; '.join(refused)})")
+
+
+def _ask(text: str) -> Compiler | str:
+    """The compiler of a command, or what is wrong with it."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        return str(error)
+    program = shutil.which(words[0]) if words else None
+    if program is None:
+        return "not found"
+    if sys.platform == "darwin" and program.startswith("/usr/bin/"):
+        # a stand-in that opens a window unless the developer tools are installed
+        if _run(["xcode-select", "-p"], VERSION_SECONDS).status != 0:
+            return "needs the developer tools (xcode-select --install)"
+    command = (os.path.abspath(program), *words[1:])
+    ended = _run([*command, "--version"], VERSION_SECONDS)
+    if ended.status != 0:
+        return _failure(ended, VERSION_SECONDS)
+    return Compiler(command, next(iter(ended.output.splitlines()), "no version"))
+
+
+def _load(source: str, flags: tuple[str, ...]) -> ctypes.CDLL | NativeUnavailable:
+    compiler = find_compiler()
+    if isinstance(compiler, NativeUnavailable):
+        return compiler
+    if compiler in _hanging:
+        return NativeUnavailable(_hanging[compiler])
+    command = [*compiler.command, *FLAGS, *_own_processor(), *flags]
+    what = [_FORMAT, source, command, compiler.version, processor()]
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+    store = open_store()
+    path = store.find(key)
+    if path is not None:
+        library = _open(store, path)
+        if isinstance(library, ctypes.CDLL):
+            return library
+    contents = _compile(compiler, command, source)
+    if isinstance(contents, NativeUnavailable):
+        return contents
+    library = _put_and_open(store, key, contents)
+    if isinstance(library, NativeUnavailable) and not store.note:  # a full disk, or one that code may not run from
+        library = _put_and_open(temporary_store(library.reason), key, contents)
+    return library
+
+
+def _put_and_open(store: Store, key: str, contents: bytes) -> ctypes.CDLL | NativeUnavailable:
+    try:
+        path = store.put(key, contents)
+    except OSError as error:
+        return NativeUnavailable(f"compiled code cannot be written to {store.path}: {error}")
+    return _open(store, path)
+
+
+def _open(store: Store, path: Path) -> ctypes.CDLL | NativeUnavailable:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        store.discard(path)
+        return NativeUnavailable(f"compiled code cannot be loaded: {error}")
+
+
+def _compile(compiler: Compiler, command: list[str], source: str) -> bytes | NativeUnavailable:
+    """The bytes of the library; the names of files are relative, so that equal sources give equal bytes."""
+    with tempfile.TemporaryDirectory(prefix="minigrad-compile-") as folder:
+        Path(folder, "source.c").write_text(source, encoding="utf-8")
+        ended = _run([*command, "source.c", "-o", "library.so", "-lm"], COMPILE_SECONDS, folder)
+        if ended.status != 0:
+            reason = f"{shlex.join(compiler.command)}: {_failure(ended, COMPILE_SECONDS)}"
+            if ended.status is None:
+                _hanging[compiler] = reason
+            return NativeUnavailable(reason)
+        try:
+            return Path(folder, "library.so").read_bytes()
+        except OSError:
+            return NativeUnavailable(f"{shlex.join(compiler.command)}: ended well, but wrote no library")
+
+
+def _run(command: list[str], seconds: float, folder: str | None = None) -> _Ended:
+    """Run a program with all that it starts, to its end or to the time limit."""
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**os.environ, "LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group of its own, which can be stopped as a whole
+            )
+        except OSError as error:
+            return _Ended(127, str(error))
+        status: int | None
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            _stop(process)
+            status = None
+        except BaseException:
+            _stop(process)
+            raise
+        output.seek(0)
+        return _Ended(status, output.read(1 << 16).decode(errors="replace"))
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _failure(ended: _Ended, seconds: float) -> str:
+    """How a program failed, with the first lines of what it said."""
+    if ended.status is None:
+        how = f"did not end within {seconds:g} s and was stopped"
+    elif ended.status < 0:
+        how = f"crashed with signal {-ended.status}"
+    else:
+        how = f"exit status {ended.status}"
+    lines = [line[:200] for line in ended.output.strip().splitlines()[:_LINES]]
+    return "\n".join([how, *lines])
+
+
+def _own_processor() -> list[str]:
+    """The flag that lets the compiler use all instructions of this machine."""
+    return ["-mcpu=native" if platform.machine() in ("arm64", "ppc64", "ppc64le") else "-march=native"]
+
+
+def _warn(found: NativeUnavailable) -> None:
+    """One warning in a process, however many sources fail."""
+    global _warned_of_failure
+    if not _warned_of_failure:
+        _warned_of_failure = True
+        warn_once(f"No native code, which is slower but gives the same results: {found.reason}")
+
+
+def _forget_lock() -> None:
+    """After a fork: another thread of the parent may have held it, and is not here to release it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+_lock = threading.Lock()
+_loaded: dict[object, ctypes.CDLL | NativeUnavailable] = {}
+_hanging: dict[Compiler, str] = {}
+_warned_of_failure = False
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
