@@ -30,7 +30,7 @@ static wide wide_cos(wide x) { return WIDE(cos)(x); }
 static wide wide_sqrt(wide x) { return WIDE(sqrt)(x); }
 static wide wide_abs(wide x) { return WIDE(fabs)(x); }
 
-static wide wide_sign(wide x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
+static wide wide_sign(wide x) { return x > 0 ? 1 : x < 0 ? -1 : x + 0; }
 
 static wide wide_sigmoid(wide x) {
     wide e = WIDE(exp)(-WIDE(fabs)(x));

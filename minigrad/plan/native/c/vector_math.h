@@ -120,8 +120,8 @@ VM_INLINE vec vm_at_least(vec x, REAL low) { return v_select(x < low, v_set(low)
 
 VM_INLINE vec vm_at_most(vec x, REAL high) { return v_select(x > high, v_set(high), x); }
 
-// -1, 0 or 1; NaN for NaN.
-VM_INLINE vec v_sign(vec x) { return v_select(x > 0, v_set(1), v_select(x < 0, v_set(-1), x)); }
+// -1, 0 (also for -0) or 1; NaN for NaN.
+VM_INLINE vec v_sign(vec x) { return v_select(x > 0, v_set(1), v_select(x < 0, v_set(-1), x + 0)); }
 
 VM_INLINE vec v_sqrt(vec x) {
     vec y;
