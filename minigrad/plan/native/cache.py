@@ -195,14 +195,17 @@ def _read_own(path: Path) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return None
         if status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
             warn_once(f"{path} is not used: others own it or may write to it. It is compiled anew.")
             return None
-        return file.read()
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _prepare(folder: Path) -> None:

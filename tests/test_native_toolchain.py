@@ -1,0 +1,189 @@
+"""Finding and running the C compiler: what it depends on, and every way to fail."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+import warnings
+from pathlib import Path
+
+import native_toolchain
+import pytest
+from native_toolchain import FOUND, OTHER, SOURCE, answer, entries, forget, load_both, mode, needs_compiler
+
+from minigrad.plan.native import toolchain
+from minigrad.plan.native.cache import NativeWarning
+from minigrad.plan.native.toolchain import Compiler, NativeUnavailable, load
+
+pytestmark = [
+    pytest.mark.host_only("compiled code knows no backend"),
+    pytest.mark.skipif(os.name != "posix", reason="native code has not been made to work on this system yet"),
+    pytest.mark.usefixtures("folder"),
+]
+folder, fake, counting = native_toolchain.folder, native_toolchain.fake, native_toolchain.counting
+
+
+@needs_compiler
+def test_a_source_is_compiled_once(counting, folder):
+    assert answer() == 42
+    assert answer() == 42
+    forget()
+    assert answer() == 42
+    assert counting() == 1
+    assert answer(OTHER) == 43
+    assert counting() == 2
+    assert len(entries(folder)) == 2
+
+
+@needs_compiler
+@pytest.mark.parametrize("what", ["flags", "version", "processor", "source"])
+def test_whatever_the_code_depends_on_is_in_the_key(counting, fake, monkeypatch, what, tmp_path):
+    load(SOURCE)
+    forget()
+    if what == "version":
+        script = tmp_path / "fake-cc"
+        script.write_text(script.read_text().replace("fake 1.0", "fake 1.1"))
+    elif what == "processor":
+        monkeypatch.setattr(toolchain, "processor", lambda: "another")
+    load(SOURCE + "\n" if what == "source" else SOURCE, ["-DX"] if what == "flags" else [])
+    assert counting() == 2
+
+
+@needs_compiler
+def test_flags_come_after_the_fixed_ones():
+    library = load("int answer(void) { return ANSWER; }", ["-DANSWER=7"])
+    assert isinstance(library, ctypes.CDLL)
+    assert library.answer() == 7
+
+
+@needs_compiler
+def test_only_the_owner_may_read_or_write(folder):
+    before = os.umask(0)
+    try:
+        answer()
+    finally:
+        os.umask(before)
+    assert mode(folder.parent) == mode(folder) == 0o700
+    assert [mode(path) for path in entries(folder)] == [0o600]
+
+
+def test_switched_off(monkeypatch, folder):
+    monkeypatch.setenv("MINIGRAD_NATIVE", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = load(SOURCE)
+    assert found == NativeUnavailable("MINIGRAD_NATIVE=0 switches native code off")
+    assert toolchain.unavailable() == found
+    assert not folder.exists()
+
+
+def test_no_compiler_on_the_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda name: None)
+    with pytest.warns(NativeWarning, match=r"install gcc, clang or the package ziglang") as seen:
+        found = load_both()
+    assert len(seen) == 1
+    assert isinstance(found, NativeUnavailable)
+    for name in ("cc", "gcc", "clang"):
+        assert f"{name}: not found" in found.reason
+    assert toolchain.unavailable() == found
+    assert toolchain.describe() == {"native code": f"no: {found.reason}"}
+
+
+def test_a_named_compiler_that_is_not_there_is_not_replaced(monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CC", "no-such-compiler -m64")
+    found = toolchain.unavailable()
+    assert isinstance(found, NativeUnavailable)
+    assert "no-such-compiler -m64: not found" in found.reason
+    monkeypatch.setenv("MINIGRAD_CC", "unbalanced 'quote")
+    found = toolchain.unavailable()
+    assert isinstance(found, NativeUnavailable)
+    assert "No closing quotation" in found.reason
+
+
+@needs_compiler
+def test_cc_is_tried_first_and_others_after_it(monkeypatch, tmp_path):
+    assert isinstance(FOUND, Compiler)
+    monkeypatch.setenv("CC", f"{FOUND.command[0]} -DANSWER=5")
+    library = load("int answer(void) { return ANSWER; }")
+    assert isinstance(library, ctypes.CDLL)
+    assert library.answer() == 5
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert answer() == 42
+
+
+FAILURES = {
+    "exits with 1": ("echo 'error: no such thing' >&2\nexit 1\n", "exit status 1\nerror: no such thing"),
+    "crashes": ("echo before; kill -SEGV $$\n", "crashed with signal 11\nbefore"),
+    "writes garbage": ("echo garbage > library.so\n", "compiled code cannot be loaded: "),
+    "writes nothing": ("exit 0\n", "ended well, but wrote no library"),
+    "says garbage": ("printf '\\377\\376\\000bad\\n'\nexit 3\n", "exit status 3\n\ufffd\ufffd\0bad"),
+    "says much": ("yes 'the same line' | head -100000\nexit 1\n", "exit status 1\n" + "the same line\n" * 7),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_compiler_that_fails_gives_one_warning(fake, folder, failure):
+    body, message = FAILURES[failure]
+    fake(body)
+    with pytest.warns(NativeWarning) as seen:
+        found = load_both()
+    assert len(seen) == 1
+    assert isinstance(found, NativeUnavailable)
+    assert message in found.reason
+    assert len(found.reason) < 2000
+    assert found.reason in str(seen[0].message)
+    assert not folder.exists() or entries(folder) == []
+
+
+def test_an_error_in_the_source_does_not_condemn_the_compiler():
+    if not isinstance(FOUND, Compiler):
+        pytest.skip(f"no C compiler: {FOUND}")
+    with pytest.warns(NativeWarning, match="undeclared"):
+        found = load("int answer(void) { return unknown; }")
+    assert isinstance(found, NativeUnavailable)
+    assert answer() == 42
+
+
+def test_a_compiler_that_does_not_end_is_stopped_with_all_it_started(fake, tmp_path, monkeypatch):
+    fake(f"sleep 100 &\necho $! > {tmp_path}/child\necho waiting\nsleep 100\n")
+    monkeypatch.setattr(toolchain, "COMPILE_SECONDS", 0.5)
+    start = time.monotonic()
+    with pytest.warns(NativeWarning, match=r"did not end within 0.5 s and was stopped\nwaiting"):
+        assert isinstance(load(SOURCE), NativeUnavailable)
+    assert isinstance(load(OTHER), NativeUnavailable)  # at once: it is not waited for again
+    assert time.monotonic() - start < 5
+    child = int((tmp_path / "child").read_text())
+    for _ in range(100):
+        state = Path(f"/proc/{child}/stat")
+        if not _runs(child) or (state.exists() and state.read_text().split()[2] == "Z"):
+            return
+        time.sleep(0.05)
+    pytest.fail("what the compiler had started still runs")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_warnings_as_errors_do_not_lose_the_reason(fake):
+    fake("exit 1\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(NativeWarning):
+            load(SOURCE)
+        assert isinstance(load(SOURCE), NativeUnavailable)
+
+
+@needs_compiler
+def test_describe(folder):
+    answer()
+    said = toolchain.describe()
+    assert isinstance(FOUND, Compiler)
+    assert said["native code"] == f"{FOUND.command[0]} ({FOUND.version})"
+    assert said["cache of native code"].startswith(f"{folder}, 1 libraries, ")
