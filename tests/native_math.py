@@ -19,8 +19,8 @@ DTYPES = {"float": np.float32, "double": np.float64}
 LIMITS = {
     "exp": 1.1,
     "expm1": 2.2,
-    "tanh": 2.6,
-    "sigmoid": 2.6,
+    "tanh": 3.0,
+    "sigmoid": 3.0,
     "log": 0.9,
     "log1p": 0.9,
     "softplus": 1.8,

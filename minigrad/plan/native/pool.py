@@ -15,6 +15,9 @@ from minigrad.plan.native.toolchain import NativeUnavailable, load
 MOST_THREADS = 256
 """The largest number of threads: the pool's own and the caller's."""
 
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux shows what a container may use."""
+
 
 def set_num_threads(n: int) -> None:
     """Let native code use n threads, the calling one among them.
@@ -110,12 +113,13 @@ def _time_limit() -> int | None:
     """How many processors' time the container may use, rounded up; None if it is not limited (cgroup v2 and v1)."""
     if sys.platform != "linux":
         return None
-    v1 = Path("/sys/fs/cgroup/cpu")
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = (CGROUP / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota, period = ((v1 / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+            quota, period = (
+                (CGROUP / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+            )
         except (OSError, ValueError):
             return None
     if not quota.isdecimal() or not period.isdecimal() or int(period) == 0:  # "max", or -1
