@@ -1,0 +1,159 @@
+/* Matrix products of rows, and sums over rows: what every program calls. */
+
+#define TILE_ROWS 6
+#define TILE_VECS 4
+
+/* How the columns of a packed matrix are cut into panels of at most TILE_VECS vectors, as evenly as can be. */
+static inline long panels_of(long columns) {
+    long vectors = (columns + LANES - 1) / LANES;
+    return (vectors + TILE_VECS - 1) / TILE_VECS;
+}
+static inline long panel_start(long columns, long panel) { /* in vectors */
+    long vectors = (columns + LANES - 1) / LANES;
+    return vectors * panel / panels_of(columns);
+}
+
+/* A matrix (K, N), element (k, n) at w[k * row + n * column], packed panel by panel: for each k a panel's columns.
+   A worker packs its share of the panels. */
+static void pack(const REAL *w, long row, long column, long K, long N, REAL *packed, int worker, int workers) {
+    long panels = panels_of(N);
+    for (long p = panels * worker / workers; p < panels * (worker + 1) / workers; p++) {
+        long from = panel_start(N, p) * LANES, to = panel_start(N, p + 1) * LANES, width = to - from;
+        REAL *out = packed + from * K;
+        for (long k = 0; k < K; k++)
+            for (long n = 0; n < width; n++)
+                out[k * width + n] = from + n < N ? w[k * row + (from + n) * column] : 0;
+    }
+}
+
+static inline __attribute__((always_inline)) void tile(const int m, const int vectors, long K, const REAL *const *a,
+                                                       const REAL *restrict w, REAL *const *out, long column, int rest) {
+    vec sum[TILE_ROWS][TILE_VECS];
+    for (int r = 0; r < m; r++)
+        for (int q = 0; q < vectors; q++) sum[r][q] = v_set(0);
+    for (long k = 0; k < K; k++, w += vectors * LANES) {
+        vec b[TILE_VECS];
+        for (int q = 0; q < vectors; q++) b[q] = v_load(w + q * LANES);
+        for (int r = 0; r < m; r++) {
+            vec s = v_set(a[r][k]);
+            for (int q = 0; q < vectors; q++) sum[r][q] += s * b[q];
+        }
+    }
+    for (int r = 0; r < m; r++) {
+        for (int q = 0; q < vectors - 1; q++) v_store(out[r] + column + q * LANES, sum[r][q]);
+        REAL *last = out[r] + column + (vectors - 1) * LANES;
+        if (rest == LANES) v_store(last, sum[r][vectors - 1]);
+        else v_store_partial(last, sum[r][vectors - 1], rest);
+    }
+}
+
+#define TILES_OF(M) \
+    case M: \
+        switch (vectors) { \
+        case 1: tile(M, 1, K, a, w, out, column, rest); break; \
+        case 2: tile(M, 2, K, a, w, out, column, rest); break; \
+        case 3: tile(M, 3, K, a, w, out, column, rest); break; \
+        default: tile(M, 4, K, a, w, out, column, rest); \
+        } \
+        break;
+
+static void any_tile(long m, long vectors, long K, const REAL *const *a, const REAL *w, REAL *const *out, long column,
+                     int rest) {
+    switch (m) {
+        TILES_OF(1) TILES_OF(2) TILES_OF(3) TILES_OF(4) TILES_OF(5)
+    default:
+        switch (vectors) {
+        case 1: tile(6, 1, K, a, w, out, column, rest); break;
+        case 2: tile(6, 2, K, a, w, out, column, rest); break;
+        case 3: tile(6, 3, K, a, w, out, column, rest); break;
+        default: tile(6, 4, K, a, w, out, column, rest);
+        }
+    }
+}
+
+/* out[r] = a[r] W for rows of K numbers each, W (K, N) packed. */
+static void product(const REAL *const *a, REAL *const *out, long rows, long K, long N, const REAL *packed) {
+    long panels = panels_of(N), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (long p = 0; p < panels; p++) {
+        long from = panel_start(N, p), vectors = panel_start(N, p + 1) - from;
+        int rest = p == panels - 1 ? N - (from + vectors - 1) * LANES : LANES;
+        for (long i = 0; i < tiles; i++) {
+            long r = rows * i / tiles, m = rows * (i + 1) / tiles - r;
+            any_tile(m, vectors, K, a + r, packed + from * LANES * K, out + r, from * LANES, rest);
+        }
+    }
+}
+
+#define BLOCK_ROWS 128
+#define BLOCK_LEFT 96
+
+static inline __attribute__((always_inline)) void outer_tile(const int m, long rows, const REAL *restrict g, long g_width,
+                                                             const REAL *restrict x, REAL *out, long out_row, long columns,
+                                                             int add) {
+    vec sum[TILE_ROWS][TILE_VECS];
+    for (int i = 0; i < m; i++)
+        for (int q = 0; q < TILE_VECS; q++) sum[i][q] = v_set(0);
+    for (long r = 0; r < rows; r++, g += g_width, x += TILE_VECS * LANES) {
+        vec b[TILE_VECS];
+        for (int q = 0; q < TILE_VECS; q++) b[q] = v_load(x + q * LANES);
+        for (int i = 0; i < m; i++) {
+            vec s = v_set(g[i]);
+            for (int q = 0; q < TILE_VECS; q++) sum[i][q] += s * b[q];
+        }
+    }
+    for (int i = 0; i < m; i++)
+        for (int q = 0; q < TILE_VECS; q++) {
+            long left = columns - q * LANES;
+            REAL *o = out + i * out_row + q * LANES;
+            if (left >= LANES) v_store(o, add ? v_load(o) + sum[i][q] : sum[i][q]);
+            else if (left > 0) v_store_partial(o, add ? v_load_partial(o, (int)left) + sum[i][q] : sum[i][q], (int)left);
+        }
+}
+
+/* out (n1 - n0 rows of K) = or += sum over rows r of g[r][n] * x[r][k], for n0 <= n < n1. */
+static void outer_product(const REAL *g, long g_row, const REAL *x, long x_row, long rows, REAL *out, long K, long n0,
+                          long n1, int add) {
+    REAL gs[BLOCK_ROWS * BLOCK_LEFT] __attribute__((aligned(64))), xs[BLOCK_ROWS * TILE_VECS * LANES] __attribute__((aligned(64)));
+    for (long r0 = 0; r0 < rows; r0 += BLOCK_ROWS) {
+        long count = rows - r0 < BLOCK_ROWS ? rows - r0 : BLOCK_ROWS;
+        int more = add || r0 > 0;
+        for (long b0 = n0; b0 < n1; b0 += BLOCK_LEFT) {
+            long width = n1 - b0 < BLOCK_LEFT ? n1 - b0 : BLOCK_LEFT;
+            for (long r = 0; r < count; r++) memcpy(gs + r * width, g + (r0 + r) * g_row + b0, width * sizeof(REAL));
+            for (long k = 0; k < K; k += TILE_VECS * LANES) {
+                long columns = K - k < TILE_VECS * LANES ? K - k : TILE_VECS * LANES;
+                for (long r = 0; r < count; r++) {
+                    memcpy(xs + r * TILE_VECS * LANES, x + (r0 + r) * x_row + k, columns * sizeof(REAL));
+                    if (columns < TILE_VECS * LANES)
+                        memset(xs + r * TILE_VECS * LANES + columns, 0, (TILE_VECS * LANES - columns) * sizeof(REAL));
+                }
+                for (long n = 0; n < width; n += TILE_ROWS) {
+                    REAL *o = out + (b0 + n) * K + k;
+                    switch (width - n) {
+                    case 1: outer_tile(1, count, gs + n, width, xs, o, K, columns, more); break;
+                    case 2: outer_tile(2, count, gs + n, width, xs, o, K, columns, more); break;
+                    case 3: outer_tile(3, count, gs + n, width, xs, o, K, columns, more); break;
+                    case 4: outer_tile(4, count, gs + n, width, xs, o, K, columns, more); break;
+                    case 5: outer_tile(5, count, gs + n, width, xs, o, K, columns, more); break;
+                    default: outer_tile(6, count, gs + n, width, xs, o, K, columns, more);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* out[n] = or += sum over rows of x[row][n], for n0 <= n < n1. */
+static void column_sums(const REAL *x, long row, long rows, REAL *out, long n0, long n1, int add) {
+    if (!add) for (long n = n0; n < n1; n++) out[n] = 0;
+    for (long r = 0; r < rows; r++, x += row) {
+        long n = n0;
+        for (; n + LANES <= n1; n += LANES) v_store(out + n, v_load(out + n) + v_load(x + n));
+        for (; n < n1; n++) out[n] += x[n];
+    }
+}
+
+const struct kernels *kernels(void) {
+    static const struct kernels all = {product, outer_product, column_sums, pack};
+    return &all;
+}

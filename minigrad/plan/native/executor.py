@@ -1,0 +1,326 @@
+"""Runs a program by compiled C: the same interface as the executor of array calls, with memory laid out for rows."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from minigrad.backend import Backend, random_state, set_random_state
+from minigrad.plan.executor import evaluate
+from minigrad.plan.graph import Value, is_random
+from minigrad.plan.native.parts import NotExpressibleError
+from minigrad.plan.native.pool import get_num_threads, pool_run_address
+from minigrad.plan.native.schedule import Array, Schedule, Total
+from minigrad.plan.native.source import kernels_source, matrix_shape, scratch_offsets, source
+from minigrad.plan.native.toolchain import NativeUnavailable, load
+from minigrad.plan.program import Program
+
+CHUNK_BYTES = 1 << 20
+"""How much memory what is computed for many steps at once may take."""
+
+CHUNK_ROWS = 256
+"""How many rows sums over steps should have at least, whatever memory that takes."""
+
+WORK_OF_TWO = 4_000_000
+"""Operations in products from which on a second thread is worth its price: some 40 microseconds' work of one."""
+
+FOREVER = 1 << 62
+LARGEST_VECTOR = 64
+
+
+class Job(ctypes.Structure):
+    """`struct job` of run.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("kernels", "arrays", "strides", "origins", "periods")),
+        *((name, ctypes.c_void_p) for name in ("packed", "matrices", "matrix_rows", "matrix_columns")),
+        ("scratch", ctypes.c_void_p),
+        *((name, ctypes.c_long) for name in ("scratch_row", "batch", "first", "last", "add", "phase")),
+    ]
+
+
+@dataclass
+class Run:
+    """One run forward, with all that its backward needs: see `plan.executor.Run`."""
+
+    steps: int
+    known: dict[int, Any]
+    memory: Memory
+    held: list[Any]
+    checkpoints: list[tuple[list[Any], Any]] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    states: list[Any] = field(default_factory=list)
+
+
+class Memory:
+    """The memory of a run of so many steps, and the addresses that the code takes.
+
+    Attributes:
+        spans: (first, last) of the stretches of steps whose saved values are kept at once.
+        span: the one whose values are there.
+    """
+
+    def __init__(self, schedule: Schedule, kernels: int, steps: int, span: int) -> None:
+        self.schedule, self.steps, self.span = schedule, steps, -1
+        self.spans = [(a, min(a + span, steps)) for a in range(0, steps, span)]
+        self.batch = schedule.batch
+        real = schedule.real
+        per_step = sum(prod(a.value.shape) * real.itemsize for a in schedule.arrays if a.kind == "chunk")
+        self.chunk = max(1, min(span, max(CHUNK_BYTES // max(per_step, 1), -(-CHUNK_ROWS // self.batch))))
+        count = len(schedule.arrays)
+        self.addresses = np.zeros(count, np.uint64)
+        self.strides, self.origins = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self.periods = np.full(count, FOREVER)
+        self.arrays: dict[int, Any] = {}
+        given_out = {place.array.number for place in schedule.outputs}
+        keeps = bool(schedule.backward.stages)
+        for array in schedule.arrays:
+            self.strides[array.number] = prod(array.value.shape)
+            entries = {"saved": span, "chunk": self.chunk, "carried": 2, "carry": span + 1 if keeps else 2}.get(
+                array.kind
+            )
+            if entries is not None and array.number not in given_out:
+                self.put(array, np.empty((entries, *array.value.shape), real))
+                self.periods[array.number] = entries
+        _, self.scratch_row = scratch_offsets(schedule)
+        self.scratch = np.empty(max(self.scratch_row * self.batch, 1), real)
+        sizes = [k * -(-n // 16) * 16 for k, n in (matrix_shape(value) for value, _ in schedule.packed)]
+        self.packed = [_aligned(size, real) for size in sizes]
+        self.packed_addresses = np.array([address(array) for array in self.packed], np.uint64)
+        self.matrices = np.zeros(len(self.packed), np.uint64)
+        self.matrix_rows, self.matrix_columns = (np.zeros(len(self.packed), np.int64) for _ in range(2))
+        self.job = Job(
+            kernels, address(self.addresses), address(self.strides), address(self.origins), address(self.periods),
+            address(self.packed_addresses), address(self.matrices), address(self.matrix_rows),
+            address(self.matrix_columns), address(self.scratch), self.scratch_row, self.batch,
+        )  # fmt: skip
+
+    def put(self, array: Array, memory: Any) -> None:
+        """Let the code use this memory."""
+        self.arrays[array.number] = memory
+        self.addresses[array.number] = address(memory)
+
+    def between(self, array: Array, boundary: int) -> Any:
+        """What an array of a state, or its gradient, holds between two steps."""
+        number = array.number
+        return self.arrays[number][(boundary - self.origins[number]) % self.periods[number]]
+
+
+def _loaded(text: str) -> Any:
+    """The compiled library of a source."""
+    library = load(text)
+    if isinstance(library, NativeUnavailable):
+        raise NotExpressibleError(str(library))
+    long, pointer = ctypes.c_long, ctypes.c_void_p
+    if hasattr(library, "kernels"):
+        library.kernels.restype, library.kernels.argtypes = pointer, []
+    else:
+        library.forward.argtypes = [ctypes.POINTER(Job), pointer, *[long] * 4]
+        library.backward.argtypes = [ctypes.POINTER(Job), pointer, *[long] * 5]
+        library.forward.restype = library.backward.restype = None
+    return library
+
+
+def address(array: Any) -> int:
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
+def _aligned(size: int, dtype: Any) -> Any:
+    memory = np.empty(size + LARGEST_VECTOR // dtype.itemsize, dtype)
+    first = -address(memory) % LARGEST_VECTOR // dtype.itemsize
+    return memory[first : first + size]
+
+
+class NativeExecutor:
+    """A program as compiled C, ready to run.
+
+    Args:
+        program: what to compute.
+        backend: NumPy's.
+        checkpoint_every: keep the state at each so many steps, and compute what is between anew for the backward.
+
+    Raises:
+        NotExpressibleError: the program cannot be written in C, or not compiled here; says why.
+    """
+
+    def __init__(self, program: Program, backend: Backend, checkpoint_every: int | None) -> None:
+        self.program, self.backend, self.checkpoint_every = program, backend, checkpoint_every
+        self.schedule = Schedule(program)
+        self.source = source(self.schedule)
+        self.library = _loaded(self.source)
+        self.kernels = _loaded(kernels_source(self.schedule.real)).kernels()
+        self.pool = pool_run_address()
+        self._work = 2 * self.schedule.batch * sum(prod(matrix_shape(value)) for value, _ in self.schedule.packed)
+        step = program.step
+        self.draw_values = [v for v in program.bins["input"] if not isinstance(v.op, str) and is_random(v.op)]
+        self.draws = bool(self.draw_values)
+        constants = [v for v in step.graph.values if v.op == "constant"]
+        self.constants = {v.index: backend.asarray(v.attrs["array"]) for v in constants}
+        self.spare: list[Memory] = []
+        self._summed = {c.place.array.number for t in self.schedule.backward.totals for c in (t.left, t.right) if c}
+
+    # --- forward
+
+    def forward(self, x: Any, alive: Any, states: list[Any], leaves: list[Any]) -> Run:
+        """Run over x (T, B, ...); see `plan.executor.Executor.forward`."""
+        schedule, step, steps = self.schedule, self.program.step, x.shape[0]
+        known = self.constants | {v.index: array for (v, _), array in zip(step.leaves, leaves, strict=True)}
+        evaluate(self.program.bins["constant"], known, self.backend)
+        memory = self._memory(steps)
+        run = Run(steps, known, memory, held=[])
+        self._give(run, step.x, x)
+        if step.alive is not None:
+            self._give(run, step.alive, alive.astype(schedule.real))
+        for value in self.draw_values:
+            self._give(run, value, np.empty((steps, *value.shape), schedule.real))
+        new: dict[int, Any] = {}
+        for place in schedule.outputs:
+            array = place.array
+            if array.number not in new:
+                more = int(array.kind == "carry")
+                new[array.number] = np.empty((steps + more, *array.value.shape), schedule.real)
+                memory.put(array, new[array.number])
+        self._constants(run)
+        carries = [schedule.known[carry.index].array for carry in step.carries]
+        current = states
+        for number, (first, _) in enumerate(memory.spans):
+            if len(memory.spans) > 1:
+                run.checkpoints.append(([np.array(s) for s in current], random_state() if self.draws else None))
+            self._forward_span(run, number, carries, current)
+            current = [memory.between(array, memory.spans[number][1]) for array in carries]
+        run.states = [np.array(state) for state in current]
+        taken: set[int] = set()
+        for place in schedule.outputs:
+            whole = new[place.array.number]
+            result = whole[1:] if place.array.kind == "carry" else whole
+            run.outputs.append(result.copy() if place.array.number in taken else result)
+            taken.add(place.array.number)
+        return run
+
+    def _forward_span(self, run: Run, number: int, carries: list[Array], states: list[Any]) -> None:
+        memory, (first, last) = run.memory, run.memory.spans[number]
+        self._move(memory, first)
+        for array, state in zip(carries, states, strict=True):
+            np.copyto(memory.between(array, first), state)
+        for t in range(first, last) if self.draws else ():
+            for value in self.draw_values:
+                out = memory.arrays[self.schedule.known[value.index].array.number][t]
+                like = [out] if value.op.inputs else []  # type: ignore[union-attr]  # a primitive
+                np.copyto(out, partial(value.op.forward, **value.attrs)(np, *like))  # type: ignore[union-attr]
+        memory.span = number
+        self.library.forward(memory.job, self.pool, self._threads(last - first), first, last, memory.chunk)
+
+    def _move(self, memory: Memory, first: int) -> None:
+        """Let what is kept for a span begin with a step."""
+        given_out = {place.array.number for place in self.schedule.outputs}
+        for array in self.schedule.arrays:
+            if array.kind in ("saved", "chunk", "carry") and array.number not in given_out:
+                keeps = array.kind != "carry" or bool(self.schedule.backward.stages)
+                memory.origins[array.number] = first if keeps else 0
+
+    def _give(self, run: Run, value: Value, array: Any) -> None:
+        """Let the code read what is given for each step."""
+        rows = np.ascontiguousarray(array, self.schedule.real)
+        run.held.append(rows)
+        run.memory.put(self.schedule.known[value.index].array, rows)
+
+    def _constants(self, run: Run) -> None:
+        """Let the code read what depends on parameters alone, and the matrices to pack."""
+        memory, real = run.memory, self.schedule.real
+        for array in self.schedule.arrays:
+            if array.kind == "constant":
+                found = np.ascontiguousarray(run.known[array.value.index], real)
+                run.held.append(found)
+                memory.put(array, found)
+        for number, (value, _) in enumerate(self.schedule.packed):
+            weight = np.asarray(run.known[value.values[1].index], real)
+            run.held.append(weight)
+            rows, columns = weight.strides[:: -1 if value.name == "linear" else 1]
+            memory.matrices[number] = address(weight)
+            memory.matrix_rows[number], memory.matrix_columns[number] = rows // real.itemsize, columns // real.itemsize
+
+    # --- backward
+
+    def backward(
+        self, run: Run, cotangents: list[Any], state_cotangents: list[Any]
+    ) -> tuple[Any, list[Any], list[Any]]:
+        """Pull cotangents back through a run; see `plan.executor.Executor.backward`."""
+        schedule, step, memory = self.schedule, self.program.step, run.memory
+        real, known = schedule.real, dict(run.known)
+        for value, g in zip(step.cotangents, cotangents, strict=True):
+            if value is None:
+                continue
+            array = schedule.known[value.index].array
+            if g is not None or array.number in self._summed:
+                zeros = np.zeros((run.steps, *value.shape), real) if g is None else g
+                self._give(run, value, zeros)
+                memory.strides[array.number] = prod(value.shape)
+            else:
+                self._give(run, value, np.zeros(value.shape, real))
+                memory.strides[array.number] = 0
+        if schedule.x_grad is not None:
+            memory.put(schedule.x_grad.array, np.empty((run.steps, *schedule.x_grad.array.value.shape), real))
+        for total in schedule.backward.totals:
+            memory.put(total.array, np.empty(total.shape, real))
+        seeds = [None if seed is None else schedule.known[seed.index].array for seed in step.carried]
+        for seed, g in zip(seeds, state_cotangents, strict=True):
+            if seed is not None:
+                np.copyto(memory.between(seed, run.steps), 0 if g is None else g)
+        carries = [schedule.known[carry.index].array for carry in step.carries]
+        for number in reversed(range(len(memory.spans))):
+            if number != memory.span:
+                self._again(run, number, carries)
+            first, last = memory.spans[number]
+            more = int(number < len(memory.spans) - 1)
+            self.library.backward(memory.job, self.pool, self._threads(last - first), first, last, memory.chunk, more)
+        for total in schedule.backward.totals:
+            known[total.value.index] = self._finished(total, memory.arrays[total.array.number])
+        starts = [None if array is None else memory.between(array, 0).copy() for array in seeds]
+        evaluate(self.program.bins["final"], known, self.backend)
+        finals = [None if final is None else np.array(known[final.index]) for final in self.program.finals]
+        x_grad = None if schedule.x_grad is None else memory.arrays[schedule.x_grad.array.number]
+        return x_grad, starts, finals
+
+    @staticmethod
+    def _finished(total: Total, array: Any) -> Any:
+        """A sum, and what is to be done with it."""
+        for value in total.finish:
+            array = value.op.forward(np, array, **value.attrs)  # type: ignore[union-attr]  # a primitive
+        return array
+
+    def _again(self, run: Run, number: int, carries: list[Array]) -> None:
+        """Compute a span anew from its checkpoint, with the same random numbers."""
+        states, drawn = run.checkpoints[number]
+        now = random_state() if self.draws else None
+        try:
+            if now is not None:
+                set_random_state(drawn)
+            self._forward_span(run, number, carries, states)
+        finally:
+            if now is not None:
+                set_random_state(now)
+
+    # --- threads and memory
+
+    def _threads(self, steps: int) -> int:
+        """How many threads are worth it."""
+        return get_num_threads() if self._work * steps > WORK_OF_TWO and isinstance(self.pool, int) else 1
+
+    def _memory(self, steps: int) -> Memory:
+        try:
+            memory = self.spare.pop()
+        except IndexError:
+            memory = None
+        if memory is None or memory.steps != steps:
+            memory = Memory(self.schedule, self.kernels, steps, min(self.checkpoint_every or steps, steps))
+        return memory
+
+    def release(self, run: Run) -> None:
+        """Give the memory of a run back."""
+        self.spare[:] = [run.memory]

@@ -1,0 +1,184 @@
+"""One loop over columns as C: every value that it needs is computed once, in a vector of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, isinf, isnan
+from typing import Any
+
+from minigrad.plan.graph import Level, Value
+from minigrad.plan.native.parts import PRODUCTS, REDUCTIONS, NotExpressibleError, is_moved, moved, width
+from minigrad.plan.native.schedule import Phase, Place, Store
+
+MASKS = frozenset(
+    """equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not isfinite""".split()  # noqa: SIM905  # a list of names
+)
+
+_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
+_COMPARE = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
+_LOGICAL = {"logical_and": "&", "logical_or": "|"}
+_CALLS = {
+    name: f"v_{short}"
+    for name, short in {
+        "tanh": "tanh", "sigmoid": "sigmoid", "exp": "exp", "expm1": "expm1", "log": "log", "log1p": "log1p",
+        "sqrt": "sqrt", "sin": "sin", "cos": "cos", "abs": "abs", "maximum": "max", "minimum": "min", "sign": "sign",
+        "softplus": "softplus",
+    }.items()
+}  # fmt: skip
+
+
+def pointer(place: Place) -> str:
+    """The name of the pointer to a place's rows at the step being computed."""
+    return f"a{place.array.number}{'_after' if place.after else ''}"
+
+
+def number(value: float) -> str:
+    """A Python number as C has it."""
+    if isnan(value):
+        return "(REAL)NAN"
+    if isinf(value):
+        return "(REAL)INFINITY" if value == inf else "-(REAL)INFINITY"
+    return f"(REAL){float(value)!r}"
+
+
+class Loop:
+    """The stores of one width at one stage, over the rows of a thread.
+
+    Args:
+        phase: whose.
+        stage: which.
+        size: columns.
+        stores: what to compute.
+
+    Attributes:
+        places: all that is read or written.
+        row: lines for each row; body: lines for each vector of columns, with LOAD and STORE for memory.
+    """
+
+    def __init__(self, phase: Phase, stage: int, size: int, stores: list[Store]) -> None:
+        self.phase, self.stage, self.size = phase, stage, size
+        self.schedule = phase.schedule
+        self.places: dict[Place, None] = {}
+        self.row: list[str] = []
+        self.body: list[str] = []
+        self._names: dict[Any, str] = {}
+        self._masks: set[str] = set()
+        for store in stores:
+            name = self._real(self._columns(store.value, store.start))
+            self.body.append(f"STORE({self._row(store.place)} + {store.start} + j, {name});")
+
+    # --- memory
+
+    def _row(self, place: Place) -> str:
+        self.places[place] = None
+        row = place.array.row
+        first = "r - r0" if place.array.kind == "scratch" else "r"
+        return f"{pointer(place)} + ({first}) * {row}" if row else pointer(place)
+
+    def _name(self, key: Any, kind: str, expression: str, once: bool = False) -> str:
+        """A variable for an expression; `once` for each row."""
+        name = self._names[key] = f"{'m' if kind == 'mask' else 'v'}{len(self._names)}"
+        (self.row if once else self.body).append(f"{kind} {name} = {expression};")
+        if kind == "mask":
+            self._masks.add(name)
+        return name
+
+    def _load(self, value: Value, place: Place, start: int, broadcast: bool) -> str:
+        key = ("load", place, start, broadcast)
+        if key in self._names:
+            return self._names[key]
+        address = f"{self._row(place)} + {start}"
+        name = self._name(key, "vec", f"v_set(*({address}))" if broadcast else f"LOAD({address} + j)", broadcast)
+        if value.dtype == bool:
+            name = self._name((*key, "mask"), "mask", f"{name} != 0", broadcast)
+            self._names[key] = name
+        return name
+
+    # --- values
+
+    def _columns(self, value: Value, start: int, broadcast: bool = False) -> str:
+        """A variable with columns of a value, from `start` on; or with one column in each lane."""
+        broadcast = broadcast or (width(value) == 1 and self.size > 1)
+        key = (value.index, start, broadcast)
+        if key in self._names:
+            return self._names[key]
+        if value.level is Level.CONSTANT:
+            return self._operand(value, value, start, broadcast)
+        phase = self.phase
+        place = phase.places.get(value.index)
+        ready = value.index not in phase.mine or phase.stage(value) < self.stage
+        ready = ready or value.name in PRODUCTS or value.name in REDUCTIONS
+        if place is not None and ready:
+            name = self._load(value, place, start, broadcast)
+        elif is_moved(value):
+            part = moved(value, start, 1 if broadcast else self.size)
+            name = "v_set(0)" if part is None else self._columns(*part, broadcast)
+        else:
+            name = self._compute(value, start, broadcast)
+        self._names[key] = name
+        return name
+
+    def _operand(self, operand: Any, like: Value, start: int, broadcast: bool) -> str:
+        if not isinstance(operand, Value):
+            return f"v_set({number(operand)})"
+        rank = len(like.shape)
+        single = ((1,) * (rank - len(operand.shape)) + operand.shape)[1:] in ((), (1,))
+        at = 0 if single else start
+        if operand.level is Level.CONSTANT:
+            return self._load(operand, Place(self.schedule.constant(operand, rank)), at, broadcast or single)
+        return self._columns(operand, at, broadcast)
+
+    def _compute(self, value: Value, start: int, once: bool) -> str:
+        name, operands = value.name, [self._operand(v, value, start, once) for v in value.inputs]
+        for operand in value.inputs:
+            if isinstance(operand, Value) and operand.dtype not in (bool, self.schedule.real):
+                raise NotExpressibleError(f"{name} takes {operand.dtype}")
+        kind = "mask" if name in MASKS else "vec"
+        return self._name((value.index, start, "computed"), kind, self._expression(value, operands), once)
+
+    def _expression(self, value: Value, operands: list[str]) -> str:
+        name = value.name
+        if name == "where":
+            condition, a, b = operands
+            condition = condition if condition in self._masks else f"({condition} != 0)"
+            return f"v_select({condition}, {self._real(a)}, {self._real(b)})"
+        if name in _LOGICAL or name == "logical_not":
+            flags = [o if o in self._masks else f"({o} != 0)" for o in operands]
+            return f"~{flags[0]}" if name == "logical_not" else f" {_LOGICAL[name]} ".join(flags)
+        reals = [self._real(operand) for operand in operands]
+        if name in _INFIX:
+            return f"{reals[0]} {_INFIX[name]} {reals[1]}"
+        if name in _COMPARE:
+            return f"{reals[0]} {_COMPARE[name]} {reals[1]}"
+        if name in _CALLS:
+            return f"{_CALLS[name]}({', '.join(reals)})"
+        if name in _FORMULAS:
+            return _FORMULAS[name](reals[0], **value.attrs)
+        if name == "power" and not isinstance(value.inputs[1], Value) and value.inputs[1] in (2, 3):
+            return " * ".join(reals[:1] * int(value.inputs[1]))
+        raise NotExpressibleError(f"{name} is not among what can be written in C")
+
+    def _real(self, name: str) -> str:
+        """A variable as numbers: a mask is 1 or 0."""
+        return f"v_select({name}, v_set(1), v_set(0))" if name in self._masks else name
+
+
+def _clip(a: str, min: float | None, max: float | None) -> str:
+    a = a if min is None else f"v_max({a}, v_set({number(min)}))"
+    return a if max is None else f"v_min({a}, v_set({number(max)}))"
+
+
+def _elu(a: str, alpha: float) -> str:
+    return f"v_select({a} > 0, {a}, {number(alpha)} * v_expm1(v_min({a}, v_set(0))))"
+
+
+_FORMULAS: dict[str, Callable[..., str]] = {
+    "negative": lambda a: f"-{a}",
+    "square": lambda a: f"{a} * {a}",
+    "relu": lambda a: f"v_max({a}, v_set(0))",
+    "leaky_relu": lambda a, negative_slope: f"v_select({a} > 0, {a}, {a} * {number(negative_slope)})",
+    "elu": _elu,
+    "clip": _clip,
+    "isfinite": lambda a: f"({a} - {a}) == 0",
+    "astype": lambda a, dtype: a,
+}
