@@ -150,7 +150,7 @@ def _element(place: Place, column: int) -> str:
 
 def _batched(operation: RowOperation) -> list[str]:
     """A product with what is given for each step, for many steps at once."""
-    operand, place, value = operation.operand, operation.place, operation.value
+    operand, place = operation.operand, operation.place
     return [
         "{",
         "    long count = (last - first) * rows, at = 0;",
