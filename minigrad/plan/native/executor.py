@@ -189,7 +189,7 @@ class NativeExecutor:
         self._constants(run)
         carries = [schedule.known[carry.index].array for carry in step.carries]
         current = states
-        for number, (first, _) in enumerate(memory.spans):
+        for number in range(len(memory.spans)):
             if len(memory.spans) > 1:
                 run.checkpoints.append(([np.array(s) for s in current], random_state() if self.draws else None))
             self._forward_span(run, number, carries, current)

@@ -1,8 +1,8 @@
 """When and where a native program computes what: arrays, and for each step stages of row operations and loops.
 
 A stage begins with products and reductions of rows that are in memory, and goes on with loops over columns, one for
-each width. What is computed element by element is computed right in the loop that needs it and never stored, unless somebody
-else needs it too: a later stage, the backward, the next step, a row operation, a sum over steps, or the caller.
+each width. What is computed element by element is computed right in the loop that needs it and never stored, unless
+somebody else needs it too: a later stage, the backward, the next step, a row operation, a sum over steps, or the caller.
 """
 
 from __future__ import annotations
