@@ -182,7 +182,7 @@ def _walk(
             elif isinstance(source, Tensor) and source.requires_grad:
                 shape = source.data.shape
                 if guarded and source.version > node.index:
-                    raise _stale(source, node)
+                    raise stale_error(source, node.op)
             else:
                 continue
             if reached is not None and source not in reached:
@@ -275,12 +275,13 @@ def _check_view(view: Node, node: Node) -> None:
     while type(source) is Node and source.primitive.view:
         view, source = source, source.inputs[0]
     if isinstance(source, Tensor) and source.version > view.index:
-        raise _stale(source, node)
+        raise stale_error(source, node.op)
 
 
-def _stale(parameter: Tensor, node: Node) -> StaleParameterError:
+def stale_error(parameter: Tensor, operation: str) -> StaleParameterError:
+    """What to raise where an operation's gradient needs a value that a parameter no longer has."""
     return StaleParameterError(
-        f"{getattr(parameter, 'name', 'a parameter')} has been updated since {node.op} recorded its value, so this "
+        f"{getattr(parameter, 'name', 'a parameter')} has been updated since {operation} recorded its value, so this "
         "gradient would mix old and new weights. Run the forward again after the update, or, in truncated "
         "backpropagation, use stale='recompute' or stale='keep'"
     )

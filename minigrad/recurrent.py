@@ -19,7 +19,7 @@ from minigrad.lengths import Mask, silence
 from minigrad.module import Module
 from minigrad.nest import describe, map_nest
 from minigrad.ops import broadcast_to, concat, dropout, flip, permute_dims
-from minigrad.plan.engine import Plans
+from minigrad.plan.plans import Plans
 from minigrad.tape import no_grad
 from minigrad.tensor import Parameter, Tensor
 

@@ -5,7 +5,8 @@ In the order in which a step becomes a program:
 | file | what it does |
 | --- | --- |
 | `abstract.py` | arrays without values, with which a step is traced |
-| `shadow.py` | a copy of the cell made of them; a key of all that a step can read |
+| `classes.py`, `kinds.py` | what a step can read: from a class, and from any object that a cell holds |
+| `shadow.py` | a key of all that; a copy of the cell made of arrays without values |
 | `graph.py` | the values of a step, each made once, and what each depends on |
 | `operations.py`, `simplify.py`, `pieces.py` | rules that offer something cheaper for each new value |
 | `fuse.py` | what can be made cheaper only when the whole step is known |
@@ -22,5 +23,11 @@ This is the program, which knows no executor. The one for NumPy and CuPy arrays:
 | `workspace.py` | the memory of one run, and the views of it that these calls take |
 | `executor.py` | a run, chunk by chunk, forward and backward |
 
-`engine.py` finds or makes the plan for a call and puts the run on the tape as one operation.
+At last what connects it with the rest:
+
+| file | what it does |
+| --- | --- |
+| `plans.py` | the plans of a layer, by the key of the call |
+| `record.py` | a run on the tape as one operation; gradients of gradients |
+| `engine.py` | finds or makes the plan for a call, and runs it |
 """

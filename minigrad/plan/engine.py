@@ -1,98 +1,23 @@
-"""Runs a recurrent layer's cell by its plan: as one operation on the tape, with the derived program as its gradient."""
+"""Runs a recurrent layer's cell by its plan: finds or makes the plan for a call, and puts the run on the tape."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
-from itertools import count, islice
-from threading import Lock
 from typing import Any
 
-from minigrad.autograd import pull_back
-from minigrad.backend import get_default_dtype, random_state, set_random_state
+from minigrad.backend import get_default_dtype, random_state
 from minigrad.contract import Cell
 from minigrad.errors import PlanError
 from minigrad.nest import leaves, map_nest
 from minigrad.plan.abstract import Abstract
-from minigrad.plan.executor import Executor, Run
-from minigrad.plan.explain import describe
-from minigrad.plan.program import Program, build
-from minigrad.plan.shadow import fingerprint, snapshot
+from minigrad.plan.executor import Executor
+from minigrad.plan.plans import Plan, Plans
+from minigrad.plan.program import build
+from minigrad.plan.record import Replay, record
+from minigrad.plan.shadow import Shadow, fingerprint
 from minigrad.plan.trace import Request, trace
-from minigrad.primitive import Primitive
-from minigrad.tape import Node, recorder, tick
+from minigrad.tape import recorder
 from minigrad.tensor import Tensor
-
-CACHE_SIZE = 16
-"""How many plans a layer keeps, for different batch sizes, dtypes, modes..."""
-
-MEMORY_SIZE = 2
-"""How many of these, the latest, keep the memory of a run for the next one."""
-
-
-@dataclass
-class Plan:
-    """A compiled cell: its executor, or the reason why it has none.
-
-    Attributes:
-        cell: a copy of the cell as it was, with the same tensors.
-        held: keeps alive what the key of the plan knows by identity.
-    """
-
-    cell: Any
-    program: Program | None
-    executor: Executor | None
-    reason: str
-    held: list[Any]
-
-    def forget(self) -> None:
-        """Let go of the memory that is kept for the next run."""
-        if self.executor is not None:
-            self.executor.spare.clear()
-
-    @property
-    def sources(self) -> list[Tensor | int]:
-        """Where the leaves come from."""
-        assert self.program is not None
-        return [source for _, source in self.program.step.leaves]
-
-
-class Plans:
-    """The plans of one layer, the latest used last. A copy of a layer starts without any."""
-
-    def __init__(self) -> None:
-        self.known: OrderedDict[Any, Plan] = OrderedDict()
-        self.latest: Plan | None = None
-        self._lock = Lock()
-
-    def __deepcopy__(self, memo: Any) -> Plans:
-        return Plans()
-
-    def __reduce__(self) -> Any:
-        return Plans, ()
-
-    def explain(self) -> str:
-        """The latest plan in words, or why there is none."""
-        if self.latest is None:
-            return "engine plan. The step is traced and compiled at the first call; ask again after it."
-        if self.latest.program is None:
-            return f"engine tape, because the step cannot be compiled. {self.latest.reason}"
-        return f"engine plan. The latest run was of this program:\n{describe(self.latest.program)}"
-
-    def get(self, key: Any, make: Callable[[], Plan]) -> Plan:
-        """The plan known by this key, made now if there is none."""
-        with self._lock:
-            plan = self.known.pop(key, None)
-            if plan is None:
-                plan = make()
-            self.known[key] = self.latest = plan
-            while len(self.known) > CACHE_SIZE:
-                self.known.popitem(last=False)
-            for old in islice(reversed(self.known.values()), MEMORY_SIZE, MEMORY_SIZE + 1):
-                old.forget()
-            return plan
 
 
 def run_cell(
@@ -121,7 +46,7 @@ def run_cell(
     try:
         key, held = fingerprint(cell)
     except PlanError as error:
-        plans.latest = Plan(cell, None, None, str(error), [])
+        plans.latest = Plan(None, None, None, str(error), [])
         return None, str(error)
     grad = recorder.grad and any(tensor.requires_grad for tensor in (x, *initial, *held) if isinstance(tensor, Tensor))
 
@@ -141,24 +66,23 @@ def run_cell(
         return _compile(cell, request, x.backend, checkpoint_every, held)
 
     plan = plans.get(key, compiled)
-    if plan.executor is None:
+    if plan.executor is None or plan.shadow is None:
         return None, plan.reason
-    assert plan.program is not None
-    step = plan.program.step
-    sources = [initial[s] if isinstance(s, int) else s for s in plan.sources]
-    tensors = [x, *(initial[i] for i in step.changing), *sources]
-    before = random_state() if plan.executor.draws and grad else None
-    carries = [initial[i].data for i in step.changing]
-    run = plan.executor.forward(x.data, alive, carries, [source.data for source in sources])
+    executor, step = plan.executor, plan.executor.program.step
+    given = [initial[source] if isinstance(source, int) else source for _, source in step.leaves]
+    carries = [initial[i] for i in step.changing]
+    drawn = random_state() if executor.draws and grad else None
+    run = executor.forward(x.data, alive, [carry.data for carry in carries], [tensor.data for tensor in given])
     ends = list(initial)
     for position, end in zip(step.changing, run.states, strict=True):
         ends[position] = Tensor(end)
     outputs = [Tensor(output) for output in run.outputs]
     if grad:
-        replay = _Replay(by_tape, plan.cell, x, state, alive, return_states, before)
-        _record(plan.executor, run, tensors, outputs, ends, replay)
+        tensors = [x, *carries, *given]
+        replay = Replay(by_tape, plan.shadow, step, tensors, state, alive, return_states, drawn)
+        record(executor, run, replay, outputs, ends)
     else:
-        plan.executor.release(run)
+        executor.release(run)
     restored = iter(ends)
     last = map_nest(lambda leaf: next(restored), state)
     following = iter(outputs[1:])
@@ -167,153 +91,13 @@ def run_cell(
 
 
 def _compile(cell: Cell, request: Request, backend: Any, checkpoint_every: int | None, held: list[Any]) -> Plan:
-    name, kept = type(cell).__name__, snapshot(cell)
+    name = type(cell).__name__
     try:
+        shadow = Shadow(cell)
         program = build(trace(cell, request))
-        return Plan(kept, program, Executor(program, backend, checkpoint_every), "", held)
+        return Plan(shadow, program, Executor(program, backend, checkpoint_every), "", held)
     except PlanError as error:
         text = str(error)
-        return Plan(kept, None, None, text if name in text else f"{name}.step cannot be traced: {text}", held)
+        return Plan(None, None, None, text if name in text else f"{name}.step cannot be traced: {text}", held)
     except Exception as error:  # whatever an array without values does not bear
-        return Plan(kept, None, None, f"{name}.step cannot be traced: {type(error).__name__}: {error}", held)
-
-
-# --- on the tape
-
-
-class _Cotangents:
-    """The cotangents of a run's results, as far as they have come. They add up like arrays."""
-
-    shape: Any = ("cotangents",)
-
-    def __init__(self, parts: dict[int, Any]) -> None:
-        self.parts = parts
-
-    def __add__(self, other: _Cotangents) -> _Cotangents:
-        parts = dict(self.parts)
-        for number, part in other.parts.items():
-            parts[number] = parts[number] + part if number in parts else part
-        return _Cotangents(parts)
-
-
-@dataclass
-class _Replay:
-    """How to run the same again on the tape, for gradients of gradients."""
-
-    by_tape: Callable[..., Any]
-    cell: Cell
-    x: Tensor
-    state: Any
-    alive: Any
-    return_states: bool
-    drawn: Any
-
-    def pull_back(self, tensors: list[Tensor], g: _Cotangents) -> list[Any]:
-        """The gradients of `tensors`, recorded."""
-        now = random_state() if self.drawn is not None else None
-        try:
-            if now is not None:
-                set_random_state(self.drawn)
-            ys, last, states = self.by_tape(self.cell, self.x, self.state, self.alive, self.return_states)
-        finally:
-            if now is not None:
-                set_random_state(now)
-        results = [ys, *(leaves(states) if self.return_states else ()), *leaves(last)]
-        pairs = [(results[n], part) for n, part in g.parts.items() if results[n].requires_grad]
-        found = pull_back(
-            [result for result, _ in pairs],
-            [part if isinstance(part, Tensor) else Tensor(part) for _, part in pairs],
-            targets=[tensor.node or tensor for tensor in tensors if tensor.requires_grad],
-            create_graph=True,
-        )
-        return [found.get(tensor.node or tensor) for tensor in tensors]
-
-
-class _Backward:
-    """A run's gradients, computed once for each cotangent that comes."""
-
-    def __init__(self, executor: Executor, run: Run, tensors: list[Tensor], replay: _Replay) -> None:
-        self.executor, self.run, self.tensors, self.replay = executor, run, tensors, replay
-        self._for: Any = None
-        self._found: list[Any] = []
-
-    def __call__(self, index: int, g: _Cotangents) -> Any:
-        if self._for is not g:
-            self._for, self._found = g, self._gradients(g)
-        found, tensor = self._found[index], self.tensors[index]
-        return tensor.backend.xp.zeros(tensor.shape, dtype=tensor.dtype) if found is None else found
-
-    def _gradients(self, g: _Cotangents) -> list[Any]:
-        if any(isinstance(part, Tensor) for part in g.parts.values()):
-            return [
-                Tensor(t.backend.xp.zeros_like(t.data)) if f is None else f
-                for t, f in zip(self.tensors, self.replay.pull_back(self.tensors, g), strict=True)
-            ]
-        step = self.executor.program.step
-        outputs = len(step.outputs)
-        x_grad, carries, finals = self.executor.backward(
-            self.run, [g.parts.get(n) for n in range(outputs)], [g.parts.get(outputs + i) for i in step.changing]
-        )
-        found = [x_grad, *carries, *finals]
-        for number, (_, source) in enumerate(step.leaves):
-            if isinstance(source, int) and outputs + source in g.parts:  # an unchanged state passes its cotangent on
-                at = 1 + len(step.changing) + number
-                end = g.parts[outputs + source]
-                found[at] = end.copy() if found[at] is None else found[at] + end
-        return found
-
-    def __del__(self) -> None:
-        self.executor.release(self.run)
-
-
-class _Rules:
-    """One rule per input: the run's gradient with respect to it."""
-
-    def __iter__(self) -> Any:
-        return (partial(self.rule, index) for index in count())
-
-    @staticmethod
-    def rule(index: int, g: _Cotangents, backward: _Backward) -> Any:
-        return backward(index, g)
-
-
-@cache
-def _result(number: int) -> Primitive:
-    """The operation that picks one result of a run."""
-    return _primitive("result", (lambda g: _Cotangents({number: g}),), [])
-
-
-def _primitive(name: str, rules: Any, kept: list[tuple[str, int]]) -> Primitive:
-    """An operation that is only ever put on the tape by hand."""
-    op = Primitive(lambda xp, x, /: x)
-    op.name, op.rules, op.kept = name, rules, kept
-    return op
-
-
-_RUN = _primitive("recurrent", _Rules(), [("backward", 0)])
-_RUN.keeps_inputs, _RUN.gives = True, "new"
-_UNREAD = _primitive("unread", (lambda g: g,), [])
-_UNREAD.gives = "g"
-"""A parameter whose value the backward does not read, so that an update in between does no harm."""
-
-
-def _record(
-    executor: Executor, run: Run, tensors: list[Tensor], outputs: list[Tensor], ends: list[Any], replay: _Replay
-) -> None:
-    """Put a run on the tape: one node for it, and one for each of its results."""
-    step = executor.program.step
-    outputs_count = len(outputs)
-    inputs: list[Any] = [t.node or t for t in tensors]
-    reached = [step.x_grad, *step.carried, *step.leaf_grads]
-    for number, (tensor, grad) in enumerate(zip(tensors, reached, strict=True)):
-        leaf, source = step.leaves[number - len(tensors)] if number > len(step.carried) else (None, None)
-        if not tensor.requires_grad or (grad is None and not isinstance(source, int)):
-            inputs[number] = None
-        elif leaf is not None and tensor.node is None and leaf.index not in step.guarded:
-            inputs[number] = Node(tick(), _UNREAD, [tensor], {}, (), tensor.shape)
-    node = Node(tick(), _RUN, inputs, {}, (_Backward(executor, run, tensors, replay),), _Cotangents.shape)
-    results = [(n, out) for n, out in enumerate(outputs) if step.cotangents[n] is not None]
-    results += [(outputs_count + p, ends[p]) for p, need in zip(step.changing, step.ends_need, strict=True) if need]
-    for number, tensor in results:
-        tensor.node = Node(tick(), _result(number), [node], {}, (), tensor.shape)
-        tensor.requires_grad = True
+        return Plan(None, None, None, f"{name}.step cannot be traced: {type(error).__name__}: {error}", held)

@@ -47,15 +47,15 @@ def _label(value: Operand) -> str:
         return str(value)
     if not value.is_source or value.op == "total":
         return f"%{value.index}"
-    number = value.attrs.get("number")
+    number, name = value.attrs.get("number"), value.attrs.get("name", "")
     labels: dict[str, str] = {
         "x": "x",
         "alive": "alive",
-        "carry": f"state[{number}]",
-        "leaf": value.attrs.get("name", "leaf"),
+        "carry": name,
+        "leaf": name,
         "constant": f"constant{_shape(value)}",
         "cotangent": f"d output[{number}]",
-        "carried": f"d state[{number}]",
+        "carried": f"d {name}",
     }
     return labels[value.name]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +20,7 @@ from minigrad.nest import leaves, map_nest
 from minigrad.plan.abstract import Abstract
 from minigrad.plan.fuse import distribute, fuse
 from minigrad.plan.graph import Graph, Value, is_opaque, is_random
-from minigrad.plan.shadow import Shadow, attributes
+from minigrad.plan.shadow import Shadow
 from minigrad.plan.simplify import simplify
 from minigrad.tape import Node, Tape, enable_grad, no_grad
 from minigrad.tensor import Tensor
@@ -46,16 +49,23 @@ class Request:
 class Step:
     """One step: forward, and backward if there is one. See `Value` for the words.
 
+    Of the backward there are only Nones before it is derived, or if it is not asked for.
+
     Attributes:
-        x, alive: given for each step; `alive` (B,) is true where a sequence has not ended.
+        graph: where all these values are.
+        x, alive: given for each step; `alive` (B,) is true where a sequence has not ended, None if none ends early.
         carries, results: the floating or integer tensors of the state that change, before and after the step.
-        changing: for each of these its place in the state; the other tensors of the state are leaves.
-        leaves: what is given once per run: tensors of the cell, or the place of an unchanged tensor in the state.
-        outputs: y, and the state's tensors with `return_states`.
-        cotangents, carried: of each output and each carry; None where no gradient flows.
+        changing: for each of these its place among the state's tensors; the others are leaves.
+        leaves: what is given once per run (not `nest.leaves`): a value with the cell's tensor that it is, or with the
+            place of an unchanged tensor in the state.
+        outputs: y, and after it the state's tensors with `return_states`.
+        cotangents: for each output the gradient with respect to it, given for each step; None where none flows.
+        carried: for each carry the gradient with respect to it after a step, which the step after it has computed.
         ends_need: for each carry whether the state after the last step needs a gradient.
         guarded: indices of the leaves that must not be updated before the backward: the tape would keep their values.
-        x_grad, carry_grads, leaf_grads: one step's contribution to each gradient.
+        x_grad: one step's gradient with respect to x; None where none flows.
+        carry_grads: one step's gradient with respect to each carry before it.
+        leaf_grads: what one step adds to the gradient with respect to each leaf.
     """
 
     graph: Graph
@@ -89,37 +99,57 @@ class Trace(Tape):
 
 def trace(cell: Cell, request: Request) -> Step:
     """The step of a cell, or `PlanError` with the reason why it cannot be had."""
-    before = random_state()
+    with use_backend("numpy"), np.errstate(all="ignore"), _no_draws(cell):
+        graph = Graph(simplify)
+        forward = _Tracing(cell, request, [leaf.requires_grad for leaf in leaves(request.state)])
+        step = forward.imported(graph)
+        # A tensor of the state that needs no gradient before the first step may need one after it, because of a
+        # parameter, and so before the second. Trace until the same need one before and after; at least twice, since
+        # a step that gives another program the second time depends on something that no program sees.
+        while True:
+            again = _Tracing(cell, request, forward.needing)
+            repeated = again.imported(graph)
+            found = [(traced.outputs, traced.results, traced.changing) for traced in (step, repeated)]
+            if found[0] != found[1]:
+                raise PlanError(
+                    f"{type(cell).__name__}.step computes something else each time it is called with the same "
+                    "arguments. Random numbers come from mg.dropout_mask, mg.normal and mg.uniform; what counts "
+                    "steps belongs in the state"
+                )
+            if again.needing == forward.needing:
+                break
+            forward = again
+        again.rewrite(repeated)
+        if request.grad:
+            again.differentiate(repeated)
+        return repeated
+
+
+@contextmanager
+def _no_draws(cell: Cell) -> Iterator[None]:
+    """Leave all generators as they are found; those that are not ours must not be needed."""
+    ours, python_s, numpy_s = random_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with use_backend("numpy"), np.errstate(all="ignore"):
-            graph = Graph(simplify)
-            forward = _Forward(cell, request, [leaf.requires_grad for leaf in leaves(request.state)])
-            step = forward.imported(graph)
-            # A tensor of the state that needs no gradient before the first step may need one after it, because of a
-            # parameter, and so before the second. Trace until the same need one before and after; at least twice, since
-            # a step that gives another program the second time depends on something that no program sees.
-            while True:
-                again = _Forward(cell, request, forward.needing)
-                repeated = again.imported(graph)
-                if step.outputs + step.results != repeated.outputs + repeated.results:
-                    raise PlanError(
-                        f"{type(cell).__name__}.step computes something else each time it is called with the same "
-                        "arguments. Random numbers come from mg.dropout_mask, mg.normal and mg.uniform; what counts "
-                        "steps belongs in the state"
-                    )
-                if again.needing == forward.needing:
-                    break
-                forward = again
-            again.rewrite(repeated)
-            if request.grad:
-                again.differentiate(repeated)
-            return repeated
+        yield
+        for name, before, after in (
+            ("Python's random", python_s, random.getstate()),
+            ("np.random", *(pickle.dumps(state) for state in (numpy_s, np.random.get_state()))),  # noqa: NPY002
+        ):
+            if before != after:
+                raise PlanError(
+                    f"{type(cell).__name__}.step draws with {name}, which a program does not. Random numbers come from "
+                    "mg.dropout_mask, mg.normal and mg.uniform"
+                )
     finally:
-        set_random_state(before)
+        set_random_state(ours)
+        random.setstate(python_s)
+        np.random.set_state(numpy_s)  # noqa: NPY002
 
 
-class _Forward:
-    """The forward of one step on arrays without values.
+class _Tracing:
+    """One step, traced on arrays without values: its forward, and the backward derived from that.
+
+    Call `imported`, then `rewrite` and `differentiate` with the step that it has made, which they complete.
 
     Args:
         cell, request: what to trace, and for what.
@@ -130,20 +160,17 @@ class _Forward:
     def __init__(self, cell: Cell, request: Request, needing: list[bool]) -> None:
         self.cell = cell
         shadow = Shadow(cell)
-        self.originals = shadow.tensors
-        self.copies = {id(copy): copy for copy in shadow.copies.values() if isinstance(copy, Tensor)}
+        self.originals, self.copies = shadow.originals, shadow.tensors
         self.x = request.x
         self.alive = Tensor(Abstract(request.x.shape[:1], np.dtype(bool))) if request.masked else None
         flags = iter(needing)
         self.state = map_nest(lambda leaf: Tensor(leaf.data, next(flags)), request.state)
         self.tape = Trace()
-        before = attributes(shadow.module)
         with enable_grad() if request.grad else no_grad(), self.tape:
             y, new = checked_step(shadow.module, self.x, self.state)
             if self.alive is not None:
                 new, y = hold(self.alive, new, self.state), silence(self.alive, y)
-        after = attributes(shadow.module)
-        if changed := sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)):
+        if changed := shadow.changes():
             raise PlanError(
                 f"{type(cell).__name__}.step assigns {', '.join(changed)}, which the next step could read: "
                 "what changes from step to step belongs in the state"
@@ -159,23 +186,24 @@ class _Forward:
         changing = [i for i, (a, b) in enumerate(zip(self.old, self.new, strict=True)) if a is not b]
         given: list[tuple[Value, Tensor | int]] = []
         for position, leaf in enumerate(self.old):
+            name = f"state[{position}]"
             if position in changing:
-                self.reader.known[id(leaf)] = graph.source("carry", leaf.shape, leaf.dtype, changing.index(position))
+                value = graph.source("carry", leaf.shape, leaf.dtype, changing.index(position), name=name)
             else:
-                value = graph.source("leaf", leaf.shape, leaf.dtype, len(given), name=f"state[{position}]")
-                self.reader.known[id(leaf)] = value
+                value = graph.source("leaf", leaf.shape, leaf.dtype, len(given), name=name)
                 given.append((value, position))
-        x = self.reader.known[id(self.x)] = graph.source("x", self.x.shape, self.x.dtype, 0)
+            self.reader.value_of[id(leaf)] = value
+        x = self.reader.value_of[id(self.x)] = graph.source("x", self.x.shape, self.x.dtype, 0)
         alive = None
         if self.alive is not None:
-            alive = self.reader.known[id(self.alive)] = graph.source("alive", self.alive.shape, self.alive.dtype, 0)
+            alive = self.reader.value_of[id(self.alive)] = graph.source("alive", self.alive.shape, self.alive.dtype, 0)
         names = {id(p): name for name, p in self.cell.named_parameters()}
-        self.targets: list[Tensor] = [copy for copy in self.copies.values() if copy.requires_grad]
-        for copy in self.copies.values():
+        self.targets: list[Tensor] = [copy for copy in self.copies if copy.requires_grad]
+        for copy in self.copies:
             original = self.originals[id(copy)]
-            name = names.get(id(original), "constant")
+            name = names.get(id(original), f"tensor {len(given)} of the cell")
             value = graph.source("leaf", copy.shape, copy.dtype, len(given), name=name)
-            self.reader.known[id(copy)] = value
+            self.reader.value_of[id(copy)] = value
             given.append((value, original))
         self.reader.read(self.tape.nodes)
         return Step(
@@ -190,7 +218,7 @@ class _Forward:
             cotangents=[None] * len(self.outputs),
             carried=[None] * len(changing),
             ends_need=[self.new[i].requires_grad for i in changing],
-            guarded={self.reader.known[leaf].index for leaf in self._kept() if leaf in self.reader.known},
+            guarded={self.reader.value_of[leaf].index for leaf in self._kept() if leaf in self.reader.value_of},
             x_grad=None,
             carry_grads=[None] * len(changing),
             leaf_grads=[None] * len(given),
@@ -207,8 +235,7 @@ class _Forward:
     def rewrite(self, step: Step) -> None:
         """Make the forward cheaper, before the backward is derived from it."""
         new = fuse(step.graph, step.outputs + step.results)
-        known = self.reader.known
-        known |= {key: new.get(value.index, value) for key, value in known.items()}
+        self.reader.value_of = {key: new.get(value.index, value) for key, value in self.reader.value_of.items()}
         step.outputs = [new[output.index] for output in step.outputs]
         step.results = [new[result.index] for result in step.results]
 
@@ -219,14 +246,15 @@ class _Forward:
             if output.requires_grad:
                 seeds.append((output, Tensor(Abstract(output.shape, output.dtype), True)))
                 cotangent = graph.source("cotangent", output.shape, output.dtype, number)
-                step.cotangents[number] = reader.known[id(seeds[-1][1])] = cotangent
+                step.cotangents[number] = reader.value_of[id(seeds[-1][1])] = cotangent
         for number, position in enumerate(step.changing):
             new = self.new[position]
             if self.needing[position]:
-                step.carried[number] = graph.source("carried", new.shape, new.dtype, number)
+                name = f"state[{position}]"
+                step.carried[number] = graph.source("carried", new.shape, new.dtype, number, name=name)
             if new.requires_grad:
                 seeds.append((new, Tensor(Abstract(new.shape, new.dtype), True)))
-                reader.known[id(seeds[-1][1])] = step.carried[number]  # type: ignore[assignment]  # there is one
+                reader.value_of[id(seeds[-1][1])] = step.carried[number]  # type: ignore[assignment]  # there is one
         wanted = [leaf for leaf in (self.x, *self.old, *self.targets) if leaf.requires_grad]
         start = len(self.tape.nodes)
         with self.tape:
@@ -234,7 +262,7 @@ class _Forward:
                 [output for output, _ in seeds], [seed for _, seed in seeds], targets=wanted, create_graph=True
             )
         reader.read(self.tape.nodes[start:])
-        by_index = {reader.known[id(leaf)].index: reader.value(cotangent) for leaf, cotangent in found.items()}
+        by_index = {reader.value_of[id(leaf)].index: reader.value(cotangent) for leaf, cotangent in found.items()}
         step.x_grad = by_index.get(step.x.index)
         step.carry_grads = [by_index.get(carry.index) for carry in step.carries]
         step.leaf_grads = [by_index.get(leaf.index) for leaf, _ in step.leaves]
@@ -253,7 +281,7 @@ class _Reader:
 
     def __init__(self, graph: Graph, cell: Cell, tape: Trace) -> None:
         self.graph, self.cell, self.tape = graph, cell, tape
-        self.known: dict[int, Value] = {}  # by identity of the leaf tensor, or of the node
+        self.value_of: dict[int, Value] = {}  # by identity of the tensor, or of the node that made it
         self.draws = 0
 
     def read(self, nodes: list[Node]) -> None:
@@ -268,7 +296,7 @@ class _Reader:
             if is_random(op):
                 inputs = ()
             dtype = self.tape.dtypes[node]
-            self.known[id(node)] = self.graph.add(op, inputs, attrs, node.shape, dtype, occurrence)
+            self.value_of[id(node)] = self.graph.add(op, inputs, attrs, node.shape, dtype, occurrence)
 
     def value(self, tensor: Tensor) -> Value:
         """The value of a tensor that came out of the trace."""
@@ -278,17 +306,19 @@ class _Reader:
 
     def _operand(self, source: Any, node: Node | None) -> Any:
         if isinstance(source, Node):
-            return self.known[id(source)]
+            return self.value_of[id(source)]
         if isinstance(source, Tensor):
-            if source.node is not None and id(source.node) in self.known:
-                return self.known[id(source.node)]
-            if id(source) in self.known:
-                return self.known[id(source)]
+            if source.node is not None and id(source.node) in self.value_of:
+                return self.value_of[id(source.node)]
+            if id(source) in self.value_of:
+                return self.value_of[id(source)]
             if source.requires_grad:
                 raise PlanError(
                     f"{type(self.cell).__name__}.step uses a tensor of shape {source.shape} that needs a gradient and "
                     "is no attribute of the cell: assign it to one"
                 )
+            if not isinstance(source.data, Abstract):
+                return self.graph.constant(source.numpy())
             source = source.data
         if isinstance(source, Abstract):
             where = f" (in {node.op})" if node is not None else ""
@@ -296,7 +326,7 @@ class _Reader:
                 f"{type(self.cell).__name__}.step uses the array of a tensor (.data, or a copy of it){where}, which "
                 "leaves no trace: compute with the tensor itself, and use mg.detach to stop its gradient"
             )
-        if hasattr(source, "dtype"):
+        if hasattr(source, "dtype"):  # no tensor: one element is a number, whose dtype does not count
             return self.graph.constant(np.array(source)) if source.shape else source.item()
         return source
 

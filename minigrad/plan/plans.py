@@ -1,0 +1,80 @@
+"""The plans of a layer: for each kind of call one, kept until others are used more."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+from minigrad.plan.executor import Executor
+from minigrad.plan.explain import describe
+from minigrad.plan.kinds import Unseen
+from minigrad.plan.program import Program
+from minigrad.plan.shadow import Shadow
+
+CACHE_SIZE = 16
+"""How many plans a layer keeps, for different batch sizes, dtypes, modes..."""
+
+MEMORY_SIZE = 2
+"""How many of these, the latest, keep the memory of a run for the next one."""
+
+
+@dataclass
+class Plan:
+    """A compiled cell: its executor, or the reason why it has none.
+
+    Attributes:
+        shadow: the cell as it was.
+        held: keeps alive what the key of the plan knows by identity.
+    """
+
+    shadow: Shadow | None
+    program: Program | None
+    executor: Executor | None
+    reason: str
+    held: list[Any]
+
+    def forget(self) -> None:
+        """Let go of the memory that is kept for the next run."""
+        if self.executor is not None:
+            self.executor.spare.clear()
+
+
+class Plans(Unseen):
+    """The plans of one layer, the latest used last. A copy of a layer starts without any."""
+
+    def __init__(self) -> None:
+        self.known: OrderedDict[Any, Plan] = OrderedDict()
+        self.latest: Plan | None = None
+        self._lock = Lock()
+
+    def __deepcopy__(self, memo: Any) -> Plans:
+        return Plans()
+
+    def __reduce__(self) -> Any:
+        return Plans, ()
+
+    def explain(self) -> str:
+        """The latest plan in words, or why there is none."""
+        if self.latest is None:
+            return "engine plan. The step is traced and compiled at the first call; ask again after it."
+        if self.latest.program is None:
+            return f"engine tape, because the step cannot be compiled. {self.latest.reason}"
+        return f"engine plan. The latest run was of this program:\n{describe(self.latest.program)}"
+
+    def get(self, key: Any, make: Callable[[], Plan]) -> Plan:
+        """The plan known by this key, made now if there is none."""
+        with self._lock:
+            plan = self.known.pop(key, None)
+            if plan is None:
+                plan = make()
+            self.known[key] = self.latest = plan
+            while len(self.known) > CACHE_SIZE:
+                self.known.popitem(last=False)
+            just_outside = islice(reversed(self.known.values()), MEMORY_SIZE, MEMORY_SIZE + 1)
+            for old in just_outside:  # those before it have been here and have forgotten theirs
+                old.forget()
+            return plan
