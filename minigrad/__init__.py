@@ -45,14 +45,15 @@ from minigrad.tape import Tape, enable_grad, no_grad
 from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
 if TYPE_CHECKING:
-    from minigrad import decoding, diagnose, losses, optimizers, testing
+    from minigrad import decoding, diagnose, losses, optimizers, testing, train
     from minigrad.attention import AdditiveAttention, Attention, DotAttention
     from minigrad.bptt import Window, tbptt
     from minigrad.cells import GatedCell, GRUCell, LSTMCell, RNNCell
     from minigrad.checkpoint import load_checkpoint, save_checkpoint
     from minigrad.hookspecs import hookimpl
     from minigrad.optimizers import clip_grad_norm, clip_grad_value
-    from minigrad.registry import PluginInfo, cell, loss, optimizer, origins, plugins, wrapper
+    from minigrad.registry import PluginInfo, callback, cell, loss, optimizer, origins, plugins, wrapper
+    from minigrad.train import Batches, Streams, Trainer, Truncated
 
 _AT_FIRST_USE = {
     "attention": ("AdditiveAttention", "Attention", "DotAttention"),
@@ -61,11 +62,12 @@ _AT_FIRST_USE = {
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "hookspecs": ("hookimpl",),
     "optimizers": ("clip_grad_norm", "clip_grad_value"),
-    "registry": ("PluginInfo", "cell", "loss", "optimizer", "origins", "plugins", "wrapper"),
+    "registry": ("PluginInfo", "callback", "cell", "loss", "optimizer", "origins", "plugins", "wrapper"),
+    "train": ("Batches", "Streams", "Trainer", "Truncated"),
 }
 """Names by the module that is imported when one of them is first asked for, which keeps `import minigrad` quick."""
 
-_MODULES = ("decoding", "diagnose", "losses", "optimizers", "testing")
+_MODULES = ("decoding", "diagnose", "losses", "optimizers", "testing", "train")
 """Modules that are imported when they are first asked for."""
 
 
@@ -90,6 +92,7 @@ __all__ = [
     "Attention",
     "Backend",
     "BackendUnavailableError",
+    "Batches",
     "Bidirectional",
     "Cell",
     "CheckpointError",
@@ -118,12 +121,16 @@ __all__ = [
     "Stack",
     "StaleParameterError",
     "StateDictError",
+    "Streams",
     "Tape",
     "Tensor",
+    "Trainer",
+    "Truncated",
     "UnknownNameError",
     "Window",
     "arange",
     "as_tensor",
+    "callback",
     "cell",
     "check_size",
     "clip_grad_norm",
@@ -161,6 +168,7 @@ __all__ = [
     "tbptt",
     "tensor",
     "testing",
+    "train",
     "use_backend",
     "wrapper",
     "zeros",

@@ -24,6 +24,7 @@ HOOKS = {
     "wrapper": "minigrad_wrappers",
     "loss": "minigrad_losses",
     "optimizer": "minigrad_optimizers",
+    "callback": "minigrad_callbacks",
 }
 """The hook behind each kind of thing that a plugin can offer."""
 
@@ -51,3 +52,8 @@ def minigrad_losses() -> Factories:  # type: ignore[empty-body]  # a specificati
 @hookspec
 def minigrad_optimizers() -> Factories:  # type: ignore[empty-body]  # a specification
     """Optimizers: `factory(parameters, **options)` returns an object with `step`, `zero_grad` and a state dict."""
+
+
+@hookspec
+def minigrad_callbacks() -> Factories:  # type: ignore[empty-body]  # a specification
+    """Callbacks of a training run: `factory(**options)` returns a `minigrad.train.Callback`."""

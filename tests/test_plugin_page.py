@@ -31,8 +31,9 @@ def test_every_hook_is_documented_tested_and_used(hook: str) -> None:
     assert inspect.getdoc(getattr(hookspecs, hook))
     assert f"| `{hook}` |" in PAGE
     others = [path for path in Path(__file__).parent.glob("*.py") if path != Path(__file__)]
-    assert any(hook in path.read_text(encoding="utf-8") for path in others)
-    assert any(hook in path.read_text(encoding="utf-8") for path in FOLDER.glob("*/minigrad_*/*.py"))
+    assert any(re.search(rf"{hook}|{hook.removeprefix('minigrad_')}=", path.read_text("utf-8")) for path in others)
+    ours = [*FOLDER.glob("*/minigrad_*/*.py"), *(FOLDER.parent / "minigrad").glob("*/*.py")]
+    assert any(f"def {hook}()" in path.read_text(encoding="utf-8") for path in ours)
 
 
 def test_every_distribution_is_listed_with_all_that_it_offers() -> None:
@@ -55,7 +56,11 @@ def test_every_kind_of_check_is_explained_where_it_is_made() -> None:
 def test_the_commands_exist() -> None:
     from minigrad.cli import app
 
-    known = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands if command.callback}
+    known = {
+        command.name or command.callback.__name__.replace("_", "-")
+        for command in app.registered_commands
+        if command.callback
+    }
     used = set(re.findall(r"minigrad(?: --\S+ \S+)? (plugins|check|demo|new-plugin|info)\b", PAGE))
     assert used <= known
     assert mg.plugins()

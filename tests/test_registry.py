@@ -48,6 +48,7 @@ def test_the_built_ins_come_from_entry_points_like_any_others() -> None:
         "wrapper": ["bidirectional"],
         "loss": ["bce_with_logits", "cross_entropy", "ctc", "huber", "mae", "mse", "nll"],
         "optimizer": ["adagrad", "adam", "adamw", "rmsprop", "sgd"],
+        "callback": ["curves", "json_lines", "progress_bar", "tensorboard"],
     }
 
 
@@ -61,11 +62,12 @@ def test_a_strangers_cell_works_wherever_a_name_does(site: Site) -> None:
 
 
 def test_all_kinds_reach_their_functions(site: Site) -> None:
-    site.install("minigrad-all", offering(cells="a", wrappers="b", losses="c", optimizers="d"))
+    site.install("minigrad-all", offering(cells="a", wrappers="b", losses="c", optimizers="d", callbacks="e"))
     assert mg.cell("a", 1, 2) == ("minigrad_all", "a")
     assert mg.wrapper("b", mg.cell("rnn", 1, 2)) == ("minigrad_all", "b")
     assert mg.loss("c") == ("minigrad_all", "c")
     assert mg.optimizer("d", [], lr=1.0) == ("minigrad_all", "d")
+    assert mg.callback("e") == ("minigrad_all", "e")
 
 
 @pytest.mark.parametrize("target", ["plugin", "Plugin()", "types.SimpleNamespace"])
@@ -113,7 +115,7 @@ RAISING = {
     "bad str": ("class Bad(Exception):\n    def __str__(self): return 1 / 0\nraise Bad", "Bad"),
     "warning": ("import warnings; warnings.warn('old', DeprecationWarning)", "DeprecationWarning: old"),
     "empty": ("", "PluginError: it implements none of the hooks minigrad_cells, minigrad_wrappers, minigrad_losses, "
-              "minigrad_optimizers. An entry point of the group 'minigrad' names a module with such functions, "
+              "minigrad_optimizers, minigrad_callbacks. An entry point of the group 'minigrad' names a module with such functions, "
               "decorated with @minigrad.hookimpl"),
     "bare": ("def minigrad_cells(): return {}",
              "PluginError: minigrad_cells: the decorator @minigrad.hookimpl is missing"),
@@ -121,7 +123,7 @@ RAISING = {
                  "PluginError: there is no hook minigrad_cell; did you mean minigrad_cells?"),
     "unheard of": (HEADER + "@mg.hookimpl\ndef kernels(): return {}",
                    "PluginError: there is no hook kernels; there are minigrad_cells, minigrad_wrappers, "
-                   "minigrad_losses, minigrad_optimizers"),
+                   "minigrad_losses, minigrad_optimizers, minigrad_callbacks"),
 }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from minigrad.registry.switches import Switches
 __all__ = [
     "PluginInfo",
     "Registry",
+    "callback",
     "cell",
     "configure",
     "loss",
@@ -139,6 +140,15 @@ def optimizer(name: str, params: Any, **options: Any) -> Any:
     0.1
     """
     return _make("optimizer", name, (params,), options)
+
+
+def callback(name: str, *args: Any, **options: Any) -> Any:
+    """A new callback of the registered kind `name`, for `Trainer(..., callbacks=[...])`.
+
+    >>> type(mg.callback("progress_bar")).__name__
+    'ProgressBar'
+    """
+    return _make("callback", name, args, options)
 
 
 def _make(kind: str, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ class PluginInfo:
     """One line of the listing, and where something comes from; as a string `distribution:name@version`.
 
     Attributes:
-        kind: "cell", "wrapper", "loss" or "optimizer"; "plugin" for one that is not loaded.
+        kind: "cell", "wrapper", "loss", "optimizer" or "callback"; "plugin" for one that is not loaded.
         name: what to ask for; of a "plugin", the entry point's name.
         distribution: the installed package that offers it; of a file in the folder of plugins, the file's name.
         version: of that package.

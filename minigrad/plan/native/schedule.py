@@ -180,7 +180,7 @@ class Schedule:
         """The array of what depends on parameters alone, as operands of results with so many axes see it."""
         shape = (1,) * (rank - len(value.shape)) + value.shape
         per_row = len(value.shape) == rank and shape[0] == self.batch
-        key = value.index, width_of(shape) if per_row else 0
+        key = value.index, (*shape, 1)[1] if per_row else 0
         if key not in self._constants:
             self._constants[key] = self.array("constant", value, key[1])
         return self._constants[key]
@@ -225,10 +225,6 @@ def check_rows(value: Value, batch: int, real: Any) -> None:
         raise NotExpressibleError(
             f"{value.name} has the shape {value.shape} and {value.dtype}; rows are (B, n) of {real}"
         )
-
-
-def width_of(shape: tuple[int, ...]) -> int:
-    return shape[1] if len(shape) == 2 else 1
 
 
 class Phase:
