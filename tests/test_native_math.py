@@ -20,7 +20,7 @@ WIDTHS = {
     "16 bytes": ("-DVECTOR_BYTES=16",),
     "32 bytes": ("-DVECTOR_BYTES=32",),
     "64 bytes": ("-DVECTOR_BYTES=64",),
-    "no FMA": ("-ffp-contract=off", *(("-march=x86-64",) if X86 else ())),
+    "no FMA": ("-ffp-contract=off", *(("-mno-avx",) if X86 else ())),
 }
 WIDE_ENOUGH = np.finfo(np.longdouble).eps < np.finfo(np.float64).eps / 100
 

@@ -31,6 +31,9 @@ LIMIT_BYTES = 200 * 2**20
 ABANDONED_SECONDS = 3600
 """After this long without a change, an unfinished entry is taken for one of a process that was killed."""
 
+ZIG = "zig"
+"""The folder, among the entries, in which Zig's compiler keeps parts of its own."""
+
 _ENTRY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.so")
 _UNFINISHED = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}\.part")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -158,10 +161,10 @@ def temporary_store(note: str) -> Store:
 
 
 def clear() -> tuple[int, int]:
-    """Delete all entries of the user's folder. Libraries that are loaded stay usable.
+    """Delete all entries of the user's folder, and what Zig's compiler keeps there. Loaded libraries stay usable.
 
     Returns:
-        How many files were deleted, and how many bytes they had.
+        How many entries were deleted, and how many bytes they had.
 
     Raises:
         UnsafeFolderError: the folder is not only this user's to write; nothing was deleted.
@@ -174,6 +177,7 @@ def clear() -> tuple[int, int]:
     files = [*store.entries(), *store.unfinished()]
     for path, _ in files:
         store.discard(path)
+    shutil.rmtree(folder / ZIG, ignore_errors=True)
     gone = [status.st_size for path, status in files if not path.exists()]
     return len(gone), sum(gone)
 

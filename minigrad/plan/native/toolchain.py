@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from minigrad.plan.native.cache import Store, open_store, temporary_store, warn_once
+from minigrad.plan.native.cache import ZIG, Store, open_store, temporary_store, warn_once
 
 FLAGS = (
     "-O3",
@@ -196,7 +196,8 @@ def _ask(text: str) -> Compiler | str:
         if _run(["xcode-select", "-p"], VERSION_SECONDS).status != 0:
             return "needs the developer tools (xcode-select --install)"
     command = (os.path.abspath(program), *words[1:])
-    ended = _run([*command, "--version"], VERSION_SECONDS)
+    with tempfile.TemporaryDirectory(prefix="minigrad-compile-") as folder:
+        ended = _run([*command, "--version"], VERSION_SECONDS, folder, folder)
     if ended.status != 0:
         return _failure(ended, VERSION_SECONDS)
     return Compiler(command, next(iter(ended.output.splitlines()), "no version"))
@@ -217,7 +218,7 @@ def _load(source: str, flags: tuple[str, ...]) -> ctypes.CDLL | NativeUnavailabl
         library = _open(store, path)
         if isinstance(library, ctypes.CDLL):
             return library
-    contents = _compile(compiler, command, source)
+    contents = _compile(compiler, command, source, store)
     if isinstance(contents, NativeUnavailable):
         return contents
     library = _put_and_open(store, key, contents)
@@ -242,11 +243,11 @@ def _open(store: Store, path: Path) -> ctypes.CDLL | NativeUnavailable:
         return NativeUnavailable(f"compiled code cannot be loaded: {error}")
 
 
-def _compile(compiler: Compiler, command: list[str], source: str) -> bytes | NativeUnavailable:
+def _compile(compiler: Compiler, command: list[str], source: str, store: Store) -> bytes | NativeUnavailable:
     """The bytes of the library; the names of files are relative, so that equal sources give equal bytes."""
     with tempfile.TemporaryDirectory(prefix="minigrad-compile-") as folder:
         Path(folder, "source.c").write_text(source, encoding="utf-8")
-        ended = _run([*command, "source.c", "-o", "library.so", "-lm"], COMPILE_SECONDS, folder)
+        ended = _run([*command, "source.c", "-o", "library.so", "-lm"], COMPILE_SECONDS, folder, str(store.path / ZIG))
         if ended.status != 0:
             reason = f"{shlex.join(compiler.command)}: {_failure(ended, COMPILE_SECONDS)}"
             if ended.status is None:
@@ -258,14 +259,19 @@ def _compile(compiler: Compiler, command: list[str], source: str) -> bytes | Nat
             return NativeUnavailable(f"{shlex.join(compiler.command)}: ended well, but wrote no library")
 
 
-def _run(command: list[str], seconds: float, folder: str | None = None) -> _Ended:
-    """Run a program with all that it starts, to its end or to the time limit."""
+def _run(command: list[str], seconds: float, folder: str | None = None, zig: str = "") -> _Ended:
+    """Run a program with all that it starts, to its end or to the time limit.
+
+    Zig's compiler compiles parts of itself, which it keeps in the folder `zig` rather than in the home folder: it does
+    not end where that cannot be written.
+    """
+    zig_folders = {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": folder} if folder else {}
     with tempfile.TemporaryFile() as output:
         try:
             process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env={**os.environ, "LC_ALL": "C"},
+                env={**zig_folders, **os.environ, "LC_ALL": "C"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
