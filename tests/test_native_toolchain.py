@@ -181,9 +181,11 @@ def test_warnings_as_errors_do_not_lose_the_reason(fake):
 
 
 @needs_compiler
-def test_describe(folder):
+def test_describe(folder, monkeypatch):
+    monkeypatch.setattr(toolchain, "processor", lambda: "x86_64\nA Processor\nflags")
     answer()
     said = toolchain.describe()
     assert isinstance(FOUND, Compiler)
     assert said["native code"] == f"{FOUND.command[0]} ({FOUND.version})"
+    assert said["processor"] == "x86_64, A Processor"
     assert said["cache of native code"].startswith(f"{folder}, 1 libraries, ")

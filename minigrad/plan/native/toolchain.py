@@ -123,7 +123,7 @@ def describe() -> dict[str, str]:
     kept = f"{store.path}, {len(entries)} libraries, {size:.1f} MiB"
     return {
         "native code": f"{shlex.join(compiler.command)} ({compiler.version})",
-        "processor": processor().splitlines()[0],
+        "processor": ", ".join(processor().splitlines()[:2]),
         "cache of native code": f"{kept}; temporary, because {store.note}" if store.note else kept,
     }
 
@@ -145,9 +145,10 @@ def processor() -> str:
             first = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0]
         except OSError:
             first = ""
-        fields = dict(line.partition(":")[::2] for line in first.splitlines())
-        wanted = ("vendor_id", "model name", "cpu family", "model", "flags", "Features", "CPU implementer", "CPU part")
-        found += [value.strip() for name, value in fields.items() if name.strip() in wanted]
+        pairs = (line.partition(":") for line in first.splitlines())
+        fields = {name.strip(): value.strip() for name, _, value in pairs}
+        wanted = ("model name", "vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
+        found += [fields[name] for name in wanted if name in fields]
     return "\n".join(found)
 
 
