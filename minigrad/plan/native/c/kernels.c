@@ -20,9 +20,17 @@ static void pack(const REAL *w, long row, long column, long K, long N, REAL *pac
     for (long p = panels * worker / workers; p < panels * (worker + 1) / workers; p++) {
         long from = panel_start(N, p) * LANES, to = panel_start(N, p + 1) * LANES, width = to - from;
         REAL *out = packed + from * K;
-        for (long k = 0; k < K; k++)
-            for (long n = 0; n < width; n++)
-                out[k * width + n] = from + n < N ? w[k * row + (from + n) * column] : 0;
+        if (column == 1)
+            for (long k = 0; k < K; k++) {
+                const long inside = to < N ? width : N - from;
+                memcpy(out + k * width, w + k * row + from, inside * sizeof(REAL));
+                for (long n = inside; n < width; n++) out[k * width + n] = 0;
+            }
+        else
+            for (long k0 = 0; k0 < K; k0 += 16) /* what is read once is read whole: lines of the cache along k */
+                for (long n = 0; n < width; n++)
+                    for (long k = k0; k < K && k < k0 + 16; k++)
+                        out[k * width + n] = from + n < N ? w[k * row + (from + n) * column] : 0;
     }
 }
 
@@ -87,56 +95,76 @@ static void product(const REAL *const *a, REAL *const *out, long rows, long K, l
 #define BLOCK_ROWS 128
 #define BLOCK_LEFT 96
 
-static inline __attribute__((always_inline)) void outer_tile(const int m, long rows, const REAL *restrict g, long g_width,
-                                                             const REAL *restrict x, REAL *out, long out_row, long columns,
-                                                             int add) {
+/* out (m, columns) = or += sum over rows of g[row][i] x[row][column]; rows of g and x lie g_width and x_width apart. */
+static inline __attribute__((always_inline)) void outer_tile(const int m, const int vectors, long rows, const REAL *restrict g,
+                                                             long g_width, const REAL *restrict x, REAL *out,
+                                                             long out_row, int rest, int add) {
     vec sum[TILE_ROWS][TILE_VECS];
     for (int i = 0; i < m; i++)
-        for (int q = 0; q < TILE_VECS; q++) sum[i][q] = v_set(0);
-    for (long r = 0; r < rows; r++, g += g_width, x += TILE_VECS * LANES) {
+        for (int q = 0; q < vectors; q++) sum[i][q] = v_set(0);
+    for (long r = 0; r < rows; r++, g += g_width, x += vectors * LANES) {
         vec b[TILE_VECS];
-        for (int q = 0; q < TILE_VECS; q++) b[q] = v_load(x + q * LANES);
+        for (int q = 0; q < vectors; q++) b[q] = v_load(x + q * LANES);
         for (int i = 0; i < m; i++) {
             vec s = v_set(g[i]);
-            for (int q = 0; q < TILE_VECS; q++) sum[i][q] += s * b[q];
+            for (int q = 0; q < vectors; q++) sum[i][q] += s * b[q];
         }
     }
     for (int i = 0; i < m; i++)
-        for (int q = 0; q < TILE_VECS; q++) {
-            long left = columns - q * LANES;
+        for (int q = 0; q < vectors; q++) {
             REAL *o = out + i * out_row + q * LANES;
-            if (left >= LANES) v_store(o, add ? v_load(o) + sum[i][q] : sum[i][q]);
-            else if (left > 0) v_store_partial(o, add ? v_load_partial(o, (int)left) + sum[i][q] : sum[i][q], (int)left);
+            if (q < vectors - 1 || rest == LANES) v_store(o, add ? v_load(o) + sum[i][q] : sum[i][q]);
+            else v_store_partial(o, add ? v_load_partial(o, rest) + sum[i][q] : sum[i][q], rest);
         }
 }
 
-/* out (n1 - n0 rows of K) = or += sum over rows r of g[r][n] * x[r][k], for n0 <= n < n1. */
+#define OUTER(M, V) outer_tile(M, V, count, g, g_width, x, out, out_row, rest, add); break
+#define OUTER_OF(M) \
+    switch (vectors) { \
+    case 1: OUTER(M, 1); \
+    case 2: OUTER(M, 2); \
+    case 3: OUTER(M, 3); \
+    default: OUTER(M, 4); \
+    } \
+    break
+
+static void any_outer_tile(long m, long vectors, long count, const REAL *g, long g_width, const REAL *x, REAL *out,
+                           long out_row, int rest, int add) {
+    switch (m) {
+    case 1: OUTER_OF(1);
+    case 2: OUTER_OF(2);
+    case 3: OUTER_OF(3);
+    case 4: OUTER_OF(4);
+    case 5: OUTER_OF(5);
+    default: OUTER_OF(6);
+    }
+}
+
+/* out (n1 - n0 rows of K) = or += sum over rows r of g[r][n] x[r][k], for n0 <= n < n1. Blocks of both are copied side
+   by side first, since rows that lie a power of two apart fall on the same lines of the cache. */
 static void outer_product(const REAL *g, long g_row, const REAL *x, long x_row, long rows, REAL *out, long K, long n0,
                           long n1, int add) {
-    REAL gs[BLOCK_ROWS * BLOCK_LEFT] __attribute__((aligned(64))), xs[BLOCK_ROWS * TILE_VECS * LANES] __attribute__((aligned(64)));
+    REAL gs[BLOCK_ROWS * BLOCK_LEFT] __attribute__((aligned(64)));
+    REAL xs[BLOCK_ROWS * TILE_VECS * LANES] __attribute__((aligned(64)));
+    const long panels = panels_of(K);
     for (long r0 = 0; r0 < rows; r0 += BLOCK_ROWS) {
-        long count = rows - r0 < BLOCK_ROWS ? rows - r0 : BLOCK_ROWS;
-        int more = add || r0 > 0;
+        const long count = rows - r0 < BLOCK_ROWS ? rows - r0 : BLOCK_ROWS;
+        const int more = add || r0 > 0;
         for (long b0 = n0; b0 < n1; b0 += BLOCK_LEFT) {
-            long width = n1 - b0 < BLOCK_LEFT ? n1 - b0 : BLOCK_LEFT;
+            const long width = n1 - b0 < BLOCK_LEFT ? n1 - b0 : BLOCK_LEFT;
             for (long r = 0; r < count; r++) memcpy(gs + r * width, g + (r0 + r) * g_row + b0, width * sizeof(REAL));
-            for (long k = 0; k < K; k += TILE_VECS * LANES) {
-                long columns = K - k < TILE_VECS * LANES ? K - k : TILE_VECS * LANES;
+            for (long p = 0; p < panels; p++) {
+                const long from = panel_start(K, p), vectors = panel_start(K, p + 1) - from, k = from * LANES;
+                const long columns = K - k < vectors * LANES ? K - k : vectors * LANES, padded = vectors * LANES;
                 for (long r = 0; r < count; r++) {
-                    memcpy(xs + r * TILE_VECS * LANES, x + (r0 + r) * x_row + k, columns * sizeof(REAL));
-                    if (columns < TILE_VECS * LANES)
-                        memset(xs + r * TILE_VECS * LANES + columns, 0, (TILE_VECS * LANES - columns) * sizeof(REAL));
+                    memcpy(xs + r * padded, x + (r0 + r) * x_row + k, columns * sizeof(REAL));
+                    for (long c = columns; c < padded; c++) xs[r * padded + c] = 0;
                 }
-                for (long n = 0; n < width; n += TILE_ROWS) {
-                    REAL *o = out + (b0 + n) * K + k;
-                    switch (width - n) {
-                    case 1: outer_tile(1, count, gs + n, width, xs, o, K, columns, more); break;
-                    case 2: outer_tile(2, count, gs + n, width, xs, o, K, columns, more); break;
-                    case 3: outer_tile(3, count, gs + n, width, xs, o, K, columns, more); break;
-                    case 4: outer_tile(4, count, gs + n, width, xs, o, K, columns, more); break;
-                    case 5: outer_tile(5, count, gs + n, width, xs, o, K, columns, more); break;
-                    default: outer_tile(6, count, gs + n, width, xs, o, K, columns, more);
-                    }
+                const long tiles = (width + TILE_ROWS - 1) / TILE_ROWS;
+                for (long i = 0; i < tiles; i++) {
+                    const long n = width * i / tiles, m = width * (i + 1) / tiles - n;
+                    any_outer_tile(m, vectors, count, gs + n, width, xs, out + (b0 + n) * K + k, K,
+                                   (int)(columns - (vectors - 1) * LANES), more);
                 }
             }
         }
