@@ -61,9 +61,10 @@ def pool_run_address() -> int | NativeUnavailable:
     """The address of `void pool_run(void (*task)(void *context, int worker, int workers), void *context, int workers)`.
 
     Native code gets it as an argument, so that all libraries of the process share one pool. `pool_run` calls the task
-    once for each worker from 0 to workers - 1 and returns when all calls have returned. Worker 0 is the calling thread.
-    The tasks must not wait for one another: while the pool is busy (with a call from another Python thread, or with
-    the one from whose task this is called), the calling thread does all the calls itself, in order.
+    once for each worker from 0 to workers - 1 and returns when all calls have returned. Worker 0 is the calling thread;
+    the others are threads of the pool, but what such a thread has not begun when worker 0 is done, the calling thread
+    does. The tasks must therefore not wait for one another. While the pool is busy (with a call from another Python
+    thread, or with the one from whose task this is called), the calling thread does all the calls itself, in order.
     """
     library = _library()
     if isinstance(library, NativeUnavailable):

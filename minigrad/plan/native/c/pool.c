@@ -1,9 +1,10 @@
 // One pool of worker threads for the process: pool_run runs a task once for each of `workers` shares.
 //
-// The caller does share 0 and each thread one other; what has no thread, the caller does too. A thread that has done its
-// share spins for a while, so that a call that soon follows need not wake it, and then sleeps. The shares must not wait
-// for one another: while the pool is busy with one caller's task, another caller (a second thread of the program, or a
-// task that itself calls pool_run) does all of its shares alone, one after the other.
+// The caller does share 0, and each thread has one other. What has no thread, or one that has not begun when the caller
+// is done (it had to be woken, or its processor is busy with something else), the caller does too. A thread that has done
+// its share spins for a while, so that a call that soon follows need not wake it, and then sleeps. The shares must not
+// wait for one another: while the pool is busy with one caller's task, another caller (a second thread of the program, or
+// a task that itself calls pool_run) does all of its shares alone, one after the other.
 //
 // A forked child has none of the threads; its first call makes new ones.
 #define _GNU_SOURCE
@@ -19,9 +20,11 @@
 
 typedef void (*pool_task)(void *context, int worker, int workers);
 
-// What a thread waits on. `signal` counts what it is to wake up for; `asleep` says that somebody must wake it.
+// What a thread waits on. `signal` counts what it is to wake up for, `taken` the last of them that somebody does;
+// `asleep` says that somebody must wake it.
 typedef struct {
     _Alignas(128) atomic_uint signal; // a cache line (two, as they are fetched in pairs) of its own
+    atomic_uint taken;
     atomic_int asleep;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -33,7 +36,7 @@ static atomic_flag busy = ATOMIC_FLAG_INIT;
 static pool_task task;
 static void *task_context;
 static int task_workers;
-static atomic_int remaining; // shares that threads have not finished
+static atomic_int remaining; // shares, of those that have a thread, that are not finished
 
 static inline void relax(void) {
 #if defined __x86_64__ || defined __i386__
@@ -49,11 +52,13 @@ static long long nanoseconds(void) {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-// Waits until the gate's signal is no longer `seen`: spinning first, then asleep.
-static void wait_for(gate *g, unsigned seen) {
+// Waits until the gate's signal is no longer `seen`, and returns it: spinning first, then asleep.
+static unsigned wait_for(gate *g, unsigned seen) {
     long long end = 0;
+    unsigned signal;
     for (unsigned turn = 1;; turn++) {
-        if (atomic_load_explicit(&g->signal, memory_order_acquire) != seen) return;
+        signal = atomic_load_explicit(&g->signal, memory_order_acquire);
+        if (signal != seen) return signal;
         relax();
         if (turn % 64 == 0) { // not each time: both calls cost as much as several turns
             sched_yield();    // with more threads than free processors, who is waited for may need this one
@@ -65,9 +70,10 @@ static void wait_for(gate *g, unsigned seen) {
     pthread_mutex_lock(&g->mutex);
     // Sequentially consistent, as in open_gate: one of the two sees what the other has written.
     atomic_store(&g->asleep, 1);
-    while (atomic_load(&g->signal) == seen) pthread_cond_wait(&g->wake, &g->mutex);
+    while ((signal = atomic_load(&g->signal)) == seen) pthread_cond_wait(&g->wake, &g->mutex);
     atomic_store(&g->asleep, 0);
     pthread_mutex_unlock(&g->mutex);
+    return signal;
 }
 
 static void open_gate(gate *g) {
@@ -79,12 +85,19 @@ static void open_gate(gate *g) {
     }
 }
 
+// Takes the share that the signal is for; false if somebody has it. No run ends before all of its shares were taken, so a
+// thread that comes late, with the signal of a run that has ended, finds that share taken.
+static int take(gate *g, unsigned signal) {
+    unsigned before = signal - 1;
+    return atomic_compare_exchange_strong(&g->taken, &before, signal);
+}
+
 static void *work(void *number) {
     int worker = (int)(long)number;
     gate *g = &gates[worker];
-    // pool_run makes the thread with its gate at 0 and opens it at once, or long after.
-    for (unsigned seen = 0;; seen++) {
-        wait_for(g, seen);
+    for (unsigned signal = 0;;) {
+        signal = wait_for(g, signal);
+        if (!take(g, signal)) continue;
         task(task_context, worker, task_workers);
         if (atomic_fetch_sub(&remaining, 1) == 1) open_gate(&gates[0]);
     }
@@ -96,6 +109,7 @@ static void reset(void) {
     threads = 0;
     for (int i = 0; i <= MOST_THREADS; i++) {
         atomic_init(&gates[i].signal, 0);
+        atomic_init(&gates[i].taken, 0);
         atomic_init(&gates[i].asleep, 0);
         pthread_mutex_init(&gates[i].mutex, 0);
         pthread_cond_init(&gates[i].wake, 0);
@@ -147,7 +161,14 @@ void pool_run(pool_task f, void *context, int workers) {
         for (int worker = 1; worker <= others; worker++) open_gate(&gates[worker]);
         f(context, 0, workers);
         run_all(f, context, others + 1, workers);
-        wait_for(&gates[0], seen);
+        int done = 0;
+        for (int worker = others; worker >= 1; worker--) { // the last was signalled last
+            if (!take(&gates[worker], atomic_load(&gates[worker].signal))) continue;
+            f(context, worker, workers);
+            done++;
+        }
+        // If the last share was the caller's, no thread signals; otherwise the one that finishes last does.
+        if (done == 0 || atomic_fetch_sub(&remaining, done) != done) wait_for(&gates[0], seen);
     } else {
         run_all(f, context, 0, workers);
     }
