@@ -16,7 +16,7 @@ from native_toolchain import OTHER, SOURCE, answer, answers, entries, forget, mo
 
 from minigrad.plan.native import cache, toolchain
 from minigrad.plan.native.cache import NativeWarning, UnsafeFolderError
-from minigrad.plan.native.toolchain import load
+from minigrad.plan.native.toolchain import NativeUnavailable, load
 
 pytestmark = [
     pytest.mark.host_only("compiled code knows no backend"),
@@ -27,7 +27,7 @@ folder, fake, counting = native_toolchain.folder, native_toolchain.fake, native_
 
 USE = f"""
 import sys
-from minigrad.plan.native.toolchain import load
+from minigrad.plan.native.toolchain import NativeUnavailable, load
 library = load({SOURCE!r})
 print(library.answer())
 """
@@ -229,6 +229,14 @@ def test_clear(folder):
     shutil.rmtree(folder.parent)
     assert cache.clear() == (0, 0)
     assert not folder.exists()
+
+
+@needs_compiler
+def test_a_cache_folder_that_makes_no_sense(monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE", "~nobody-of-this-name/cache")
+    with pytest.warns(NativeWarning, match="home directory"):
+        assert isinstance(load(SOURCE), NativeUnavailable)
+    assert "home directory" in toolchain.describe()["native code"]
 
 
 @needs_compiler

@@ -15,7 +15,7 @@ import pytest
 
 import minigrad
 from minigrad.plan.native import pool
-from minigrad.plan.native.toolchain import Compiler, NativeUnavailable, find_compiler, load
+from minigrad.plan.native.toolchain import Compiler, NativeUnavailable, find_compiler, load, unavailable
 
 COMPILER = find_compiler()
 POOL = Path(minigrad.__file__).parent / "plan" / "native" / "c" / "pool.c"
@@ -63,7 +63,7 @@ void sums(run f, int workers, const double *x, double *out, long n, long m) { f(
 
 pytestmark = [
     pytest.mark.host_only("threads of C code know no backend"),
-    pytest.mark.skipif(not isinstance(COMPILER, Compiler), reason=f"no C compiler: {COMPILER}"),
+    pytest.mark.skipif(unavailable() is not None, reason=f"no native code: {unavailable()}"),
 ]
 
 

@@ -91,7 +91,7 @@ def load(source: str, flags: Sequence[str] = ()) -> ctypes.CDLL | NativeUnavaila
         if asked not in _loaded:
             try:
                 _loaded[asked] = _load(source, tuple(flags))
-            except (OSError, ImportError, ValueError, subprocess.SubprocessError) as error:
+            except (OSError, ImportError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
                 _loaded[asked] = NativeUnavailable(f"{type(error).__name__}: {error}")
             found = _loaded[asked]
             if isinstance(found, NativeUnavailable):
@@ -117,7 +117,7 @@ def describe() -> dict[str, str]:
     try:
         store = open_store()
         entries = store.entries()
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, RuntimeError) as error:
         return {"native code": f"no: {error}"}
     size = sum(status.st_size for _, status in entries) / 2**20
     kept = f"{store.path}, {len(entries)} libraries, {size:.1f} MiB"
