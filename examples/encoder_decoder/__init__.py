@@ -1,0 +1,1 @@
+"""Encoder-decoder: from one sequence to another of a different length."""

