@@ -10,7 +10,7 @@ from minigrad.contract import Cell
 from minigrad.errors import PlanError
 from minigrad.nest import leaves, map_nest
 from minigrad.plan.abstract import Abstract
-from minigrad.plan.executor import Executor
+from minigrad.plan.executors import choose
 from minigrad.plan.plans import Plan, Plans
 from minigrad.plan.program import build
 from minigrad.plan.record import Replay, record
@@ -95,7 +95,8 @@ def _compile(cell: Cell, request: Request, backend: Any, checkpoint_every: int |
     try:
         shadow = Shadow(cell)
         program = build(trace(cell, request))
-        return Plan(shadow, program, Executor(program, backend, checkpoint_every), "", held)
+        executor, how = choose(program, backend, checkpoint_every)
+        return Plan(shadow, program, executor, "", held, how)
     except PlanError as error:
         text = str(error)
         return Plan(None, None, None, text if name in text else f"{name}.step cannot be traced: {text}", held)

@@ -9,7 +9,6 @@ from itertools import islice
 from threading import Lock
 from typing import Any
 
-from minigrad.plan.executor import Executor
 from minigrad.plan.explain import describe
 from minigrad.plan.kinds import Unseen
 from minigrad.plan.program import Program
@@ -29,13 +28,15 @@ class Plan:
     Attributes:
         shadow: the cell as it was.
         held: keeps alive what the key of the plan knows by identity.
+        how: what kind of executor it is, and why no other.
     """
 
     shadow: Shadow | None
     program: Program | None
-    executor: Executor | None
+    executor: Any
     reason: str
     held: list[Any]
+    how: str = ""
 
     def forget(self) -> None:
         """Let go of the memory that is kept for the next run."""
@@ -63,7 +64,8 @@ class Plans(Unseen):
             return "engine plan. The step is traced and compiled at the first call; ask again after it."
         if self.latest.program is None:
             return f"engine tape, because the step cannot be compiled. {self.latest.reason}"
-        return f"engine plan. The latest run was of this program:\n{describe(self.latest.program)}"
+        how, program = self.latest.how, describe(self.latest.program)
+        return f"engine plan.\nThe latest run was of this program, {how}:\n{program}"
 
     def get(self, key: Any, make: Callable[[], Plan]) -> Plan:
         """The plan known by this key, made now if there is none."""

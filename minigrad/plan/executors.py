@@ -1,0 +1,25 @@
+"""Which executor runs a program: compiled C where there can be some, calls of array functions elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.backend import Backend
+from minigrad.plan.executor import Executor
+from minigrad.plan.program import Program
+
+
+def choose(program: Program, backend: Backend, checkpoint_every: int | None) -> tuple[Any, str]:
+    """An executor for a program, and which it is, with the reason if it is not compiled.
+
+    Both have the same interface, see `Executor`.
+    """
+    if backend.name == "numpy":
+        from minigrad.plan.native.executor import NativeExecutor
+        from minigrad.plan.native.parts import NotExpressibleError
+
+        try:
+            return NativeExecutor(program, backend, checkpoint_every), "compiled to C"
+        except NotExpressibleError as why:
+            return Executor(program, backend, checkpoint_every), f"as calls of array functions; not compiled to C: {why}"
+    return Executor(program, backend, checkpoint_every), "as calls of array functions"
