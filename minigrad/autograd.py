@@ -195,6 +195,8 @@ def _walk(
             else:
                 fresh = source not in owned
                 part = backend_of(g).xp.zeros(shape, dtype=g.dtype) if fresh else cotangents[source]
+                if not shape and not fresh:  # a sum of 0-d arrays is a scalar, which nothing can be added to in place
+                    part = cotangents[source] = backend_of(g).xp.asarray(part)
                 accumulate(part, g, *saved, **attrs)
                 if not fresh:
                     continue

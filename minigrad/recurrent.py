@@ -91,17 +91,22 @@ class Recurrent(RecurrentLayer):
         checkpoint_every: int | None = None,
     ) -> None:
         self.cell = check_cell(cell=cell)
-        if engine not in ENGINES:
-            raise ValueError(f"engine is one of {ENGINES}, not {engine!r}")
         self.reverse = reverse
         self.batch_first = batch_first
         self.engine = engine
-        self.checkpoint_every = _check_checkpoint_every(checkpoint_every)
+        self.checkpoint_every = checkpoint_every
         self._plans = Plans()
         if learn_initial_state:
             parameter = next(cell.parameters(), None)
             like = zeros(1) if parameter is None else parameter
             self.initial_state = map_nest(_learnable, start_state(cell, cell, like, 1))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "engine" and value not in ENGINES:
+            raise ValueError(f"engine is one of {ENGINES}, not {value!r}")
+        if name == "checkpoint_every":
+            _check_checkpoint_every(value)
+        super().__setattr__(name, value)
 
     def init_state(self, batch_size: int) -> Any:
         if not hasattr(self, "initial_state"):
@@ -324,10 +329,9 @@ def GRU(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) 
 # --- small parts
 
 
-def _check_checkpoint_every(steps: int | None) -> int | None:
+def _check_checkpoint_every(steps: Any) -> None:
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 1):
         raise ValueError(f"checkpoint_every is a number of steps, an integer of 1 or more, or None; got {steps!r}")
-    return steps
 
 
 def _past_ends_zero(ys: Tensor, lengths: Any, time: int) -> Tensor:

@@ -8,7 +8,7 @@ In the order in which a step becomes a program:
 | `classes.py`, `kinds.py` | what a step can read: from a class, and from any object that a cell holds |
 | `shadow.py` | a key of all that; a copy of the cell made of arrays without values |
 | `graph.py` | the values of a step, each made once, and what each depends on |
-| `operations.py`, `simplify.py`, `pieces.py` | rules that offer something cheaper for each new value |
+| `operations.py`, `bounds.py`, `simplify.py`, `pieces.py` | rules that offer something cheaper for each new value |
 | `fuse.py` | what can be made cheaper only when the whole step is known |
 | `trace.py` | the forward traced, the backward derived from it by the tape's own rules |
 | `program.py` | every value in the bin that says when it is computed: once, in the loop, for many steps at once |
@@ -23,10 +23,11 @@ This is the program, which knows no executor. The one for NumPy and CuPy arrays:
 | `workspace.py` | the memory of one run, and the views of it that these calls take |
 | `executor.py` | a run, chunk by chunk, forward and backward |
 
-At last what connects it with the rest:
+`native/` holds another, which writes the program as C. At last what connects it with the rest:
 
 | file | what it does |
 | --- | --- |
+| `executors.py` | which executor runs a program |
 | `plans.py` | the plans of a layer, by the key of the call |
 | `record.py` | a run on the tape as one operation; gradients of gradients |
 | `engine.py` | finds or makes the plan for a call, and runs it |

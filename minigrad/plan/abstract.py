@@ -16,7 +16,8 @@ from minigrad.errors import PlanError
 
 READS = (
     "the step reads the value of a tensor (a Python if or while on it, item(), numpy(), float(), iteration by value), "
-    "so its code may take another way at another step. Choose by value with mg.where, or keep it out of step"
+    "so its code may take another way at another step. Choose by value with mg.where, or keep it out of step; and if "
+    "it looks values up in a NumPy array, as mg.take(table, indices) does, make a table a tensor: mg.tensor(table)"
 )
 
 

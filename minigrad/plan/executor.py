@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from math import inf, nan
 from typing import Any
 
 from minigrad.backend import Backend, random_state, set_random_state, use_backend
 from minigrad.plan.flat import Code
-from minigrad.plan.graph import Level, Value, is_random
+from minigrad.plan.graph import Level, Value, is_draw
 from minigrad.plan.layout import Layout
 from minigrad.plan.program import Program
 from minigrad.plan.workspace import Workspace, side_by_side, whole
+from minigrad.primitive import Primitive
+from minigrad.primitive import _explained as explained
 
 
 @dataclass
@@ -59,12 +61,12 @@ class Executor:
             names[name] = xp.asarray(number, dtype=dtype)
         for (size, number, dtype), name in self.code.rows.items():
             names[name] = xp.full((1, size), number, dtype=dtype)
-        for name, forward in self.code.forwards.items():
-            names[name] = partial(forward.func, **on(backend, forward.keywords))
+        for name, (op, attrs) in self.code.forwards.items():
+            names[name] = _forward(op, _attributes_on(backend, attrs))
         names |= {"xp": xp, "side_by_side": side_by_side, "inf": inf, "nan": nan}
         exec(compile("\n".join(self.code.source.values()), "<plan>", "exec"), names)
         self.functions = {phase: names[phase] for phase in self.code.source}
-        self.draws = any(is_random(v.op) for v in program.bins["input"] if not isinstance(v.op, str))
+        self.draws = any(map(is_draw, program.bins["input"]))
         constants = [v for v in program.step.graph.values if v.op == "constant"]
         self.constants = {v.index: backend.asarray(v.attrs["array"]) for v in constants}
         self.spare: list[Workspace] = []
@@ -127,10 +129,11 @@ class Executor:
 
     def _over_time(self, value: Value, run: Run, arrays: dict[int, Any]) -> Any:
         """A value at all steps, (T, ...)."""
-        xp = self.backend.xp
         if value.level is Level.CONSTANT:
-            return xp.broadcast_to(run.known[value.index], (run.steps, *value.shape)).copy()
-        return run.workspace.over_time(whole(value), arrays)
+            array = self.backend.xp.broadcast_to(run.known[value.index], (run.steps, *value.shape))
+        else:
+            array = run.workspace.over_time(whole(value), arrays)
+        return _writable(array)
 
     # --- backward
 
@@ -216,7 +219,13 @@ def _owned(array: Any, taken: set[int]) -> Any:
     if _memory(array) in taken:
         return array.copy()
     taken.add(_memory(array))
-    return array
+    return _writable(array)
+
+
+def _writable(array: Any) -> Any:
+    """An array each element of which can be changed alone: a copy, if it is one that broadcasting has made."""
+    repeats = any(size > 1 and not stride for size, stride in zip(array.shape, array.strides, strict=True))
+    return array.copy() if repeats or not getattr(array.flags, "writeable", True) else array
 
 
 def evaluate(values: list[Value], known: dict[int, Any], backend: Backend) -> None:
@@ -230,14 +239,31 @@ def evaluate(values: list[Value], known: dict[int, Any], backend: Backend) -> No
                 whole[place] = array
             known[value.index] = whole
         else:
-            y = value.op.forward(xp, *arrays, **on(backend, value.attrs))  # type: ignore[union-attr]
+            op, attrs = value.op, _attributes_on(backend, value.attrs)
+            assert isinstance(op, Primitive)
+            try:
+                y = op.forward(xp, *arrays, **attrs)
+            except (TypeError, ValueError, IndexError) as error:
+                raise explained(op, arrays, error) from error
             known[value.index] = y if y.dtype == value.dtype else y.astype(value.dtype)
 
 
-def on(backend: Backend, attribute: Any) -> Any:
+def _forward(op: Primitive, attrs: dict[str, Any]) -> Callable[..., Any]:
+    """An operation's own forward, whose errors are told as on the tape."""
+
+    def forward(xp: Any, *arrays: Any) -> Any:
+        try:
+            return op.forward(xp, *arrays, **attrs)
+        except (TypeError, ValueError, IndexError) as error:
+            raise explained(op, list(arrays), error) from error
+
+    return forward
+
+
+def _attributes_on(backend: Backend, attribute: Any) -> Any:
     """An operation's attributes with the arrays among them (integers to index with) on a backend."""
     if isinstance(attribute, dict):
-        return {name: on(backend, part) for name, part in attribute.items()}
+        return {name: _attributes_on(backend, part) for name, part in attribute.items()}
     if type(attribute) in (tuple, list):
-        return type(attribute)(on(backend, part) for part in attribute)
+        return type(attribute)(_attributes_on(backend, part) for part in attribute)
     return backend.asarray(attribute) if getattr(attribute, "shape", ()) else attribute

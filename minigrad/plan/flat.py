@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import Any
 
 from minigrad.backend import is_floating
-from minigrad.plan.graph import Level, Operand, Value, is_random
+from minigrad.plan.graph import Level, Operand, Value, is_draw
 from minigrad.plan.layout import PHASES, Extent, Layout, is_feature_major, is_view
 from minigrad.plan.operations import ELEMENTWISE
 from minigrad.plan.program import is_product, is_row_sum, is_scatter
+from minigrad.primitive import Primitive
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Code:
         source: for each phase the text of its function `(c, steps, first, slots)`.
         slots: for each phase what the function takes, in order.
         functions, numbers, rows, forwards: what the text refers to beside its arguments: array functions by name; names
-            of numbers, of rows of equal numbers, and of operations' own forwards.
+            of numbers, of rows of equal numbers, and of operations with attributes, whose own forwards are called.
     """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.numbers: dict[tuple[str, str], tuple[str, Any]] = {}
         self.rows: dict[tuple[int, float, str], str] = {}
-        self.forwards: dict[str, partial[Any]] = {}
+        self.forwards: dict[str, tuple[Primitive, dict[str, Any]]] = {}
         self.functions = {"copyto"}
         self.slots: dict[str, dict[Slot, str]] = {"forward": {}, "backward": {}}
         self.lines: list[str] = []
@@ -84,7 +84,7 @@ class Code:
     def _bin(self, values: Iterable[Value], batched: bool) -> None:
         self.batched = batched
         for value in values:
-            if not is_view(value) and not _is_draw(value):
+            if not is_view(value) and not is_draw(value):
                 self._emit(value)
 
     # --- operands
@@ -145,8 +145,9 @@ class Code:
 
     def _forward(self, value: Value, **changed: Any) -> str:
         """The operation's own forward, with its attributes."""
+        assert isinstance(value.op, Primitive)
         name = f"{value.name}_forward_{len(self.forwards)}"
-        self.forwards[name] = partial(value.op.forward, **{**value.attrs, **changed})  # type: ignore[union-attr]
+        self.forwards[name] = value.op, {**value.attrs, **changed}
         return name
 
     # --- operations
@@ -173,7 +174,7 @@ class Code:
 
     def _draws(self, values: Iterable[Value]) -> None:
         """Random numbers, in the order in which a loop over steps draws them."""
-        draws = [value for value in values if _is_draw(value)]
+        draws = [value for value in values if is_draw(value)]
         self.batched = False
         if draws:
             self.lines.append("for t in steps:")
@@ -316,7 +317,8 @@ class Code:
                 a, b = (self._side_by_side(factor, axis) for axis, factor in enumerate(of.values))
                 once, more = f"matmul({a}, {b}.T, {out})", f"add({out}, matmul({a}, {b}.T), {out})"
             elif is_scatter(total):
-                rows = f"{self._natural(of.values[0])}.reshape(-1, {of.values[0].shape[1]})"
+                (batch, size), each = of.values[0].shape, self._natural(of.values[0])
+                rows = f"{each}.reshape(len(steps) * {batch}, {size})"
                 call = f"{self._forward(of)}(xp, {rows}, {self._natural(of.values[1])}.reshape(-1))"
                 once, more = f"copyto({out}, {call})", f"add({out}, {call}, {out})"
             elif is_row_sum(of):
@@ -338,16 +340,12 @@ class Code:
             each = self._ref(value, 2, axis == 1)
             self.joined[key] = f"side_by_side_{len(self.joined)}"
             if value.shape[1 - axis] == 1:  # they are already
-                joined = f"{each}.transpose(1, 0, 2).reshape({value.shape[axis]}, -1)"
+                joined = f"{each}.transpose(1, 0, 2).reshape({value.shape[axis]}, len(steps))"
             else:
                 slots = [Slot(value.index, 2, axis == 1, part, "chunk") for part in ("joining", "joined")]
                 joined = f"side_by_side({each}, {', '.join(self._slot(slot, str(slot.part)) for slot in slots)}, xp)"
             self.lines.append(f"{self.joined[key]} = {joined}")
         return self.joined[key]
-
-
-def _is_draw(value: Value) -> bool:
-    return not isinstance(value.op, str) and is_random(value.op)
 
 
 def _is_last(axis: Any, rank: int) -> bool:

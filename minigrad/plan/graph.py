@@ -37,7 +37,9 @@ class Value:
             `"cotangent"` (of an output), `"carried"` (the cotangent of a carry), `"total"` (a sum over all steps),
             `"assemble"` (pieces laid into zeros).
         inputs: values and Python numbers.
-        attrs: the operation's keyword arguments; for the words above `number`, and what belongs to it.
+        attrs: the operation's keyword arguments. For what is given `number`, its place among those of its kind; a leaf,
+            carry or carried cotangent has a `name`, for people, and a total `of`, the value that is summed. A constant
+            has only its `array`, and pieces their `places`, see `pieces.py`.
         shape, dtype: of one step's value, batch first.
         index: its place in the order in which values were made; greater than that of each input.
         level: see `Level`.
@@ -100,7 +102,7 @@ class Graph:
     def __init__(self, simplify: Callable[..., Value | None]) -> None:
         self._simplify = simplify
         self.values: list[Value] = []
-        self._known: dict[Any, Value] = {}
+        self._interned: dict[Any, Value] = {}  # by key
 
     def source(self, op: str, shape: tuple[int, ...], dtype: Any, number: int, **attrs: Any) -> Value:
         """Something given: see `Value.op`."""
@@ -132,7 +134,7 @@ class Graph:
         if op in COMMUTATIVE or getattr(op, "name", "") in COMMUTATIVE:
             operands.sort(key=repr)
         name = op if isinstance(op, str) else id(op)
-        key = (name, tuple(operands), hashable(attrs), occurrence, shape, dtype)
+        key = (name, tuple(operands), _hashable(attrs), occurrence, shape, dtype)
         return self._new(key, op, inputs, attrs, shape, dtype, level)
 
     def apply(self, op: Primitive, *inputs: Operand, **attrs: Any) -> Value:
@@ -153,22 +155,22 @@ class Graph:
         dtype: Any,
         level: Level,
     ) -> Value:
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = Value(op, inputs, attrs, shape, dtype, len(self.values), level)
-            self.values.append(known)
-        return known
+        value = self._interned.get(key)
+        if value is None:
+            value = self._interned[key] = Value(op, inputs, attrs, shape, dtype, len(self.values), level)
+            self.values.append(value)
+        return value
 
 
 COMMUTATIVE = frozenset({"add", "multiply", "maximum", "minimum", "logical_and", "logical_or", "equal", "not_equal"})
 
 
-def hashable(value: Any) -> Any:
+def _hashable(value: Any) -> Any:
     """A key that is equal for equal attributes."""
     if isinstance(value, dict):
-        return tuple((name, hashable(part)) for name, part in value.items())
+        return tuple((name, _hashable(part)) for name, part in value.items())
     if isinstance(value, tuple | list):
-        return (type(value), *map(hashable, value))
+        return (type(value), *map(_hashable, value))
     if isinstance(value, slice):
         return (slice, value.start, value.stop, value.step)
     if hasattr(value, "tobytes"):
@@ -230,3 +232,8 @@ def is_opaque(op: Primitive | str) -> bool:
 def is_random(op: Primitive) -> bool:
     """Whether an operation draws from the generator."""
     return op.forward.__module__ == "minigrad.ops.random"
+
+
+def is_draw(value: Value) -> bool:
+    """Whether a value is drawn from the generator."""
+    return not isinstance(value.op, str) and is_random(value.op)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from minigrad.plan.graph import Level, Value
+from minigrad.plan.graph import Level, Value, is_draw
 from minigrad.plan.operations import ELEMENTWISE
 from minigrad.plan.pieces import has_gaps
 from minigrad.plan.program import Program, is_product, operands_of_total
@@ -160,7 +160,7 @@ class Layout:
                     for operand in operands_of_total(value):
                         self._use(operand, name)
                 elif name in PHASE_OF:
-                    if value.index in self.pieces:
+                    if value.index in self.pieces or is_draw(value):  # a draw is made even if nothing reads it
                         self._use(value, name)
                     for operand in value.values:
                         self._use(operand, name)

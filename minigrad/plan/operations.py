@@ -16,7 +16,7 @@ def _primitive(function: Any) -> Primitive:
 ADD, SUBTRACT, MULTIPLY = map(_primitive, (ops.add, ops.subtract, ops.multiply))
 DIVIDE, NEGATIVE, LINEAR = map(_primitive, (ops.divide, ops.negative, ops.linear))
 RESHAPE, GETITEM, SIGMOID = map(_primitive, (ops.reshape, ops.indexing._getitem, ops.sigmoid))
-SUM, MATMUL = map(_primitive, (ops.sum, ops.matmul))
+SUM, MATMUL, WHERE, NOT_EQUAL = map(_primitive, (ops.sum, ops.matmul, ops.where, ops.not_equal))
 
 ELEMENTWISE = frozenset(
     """abs add clip cos divide elu equal exp expm1 greater greater_equal isfinite leaky_relu less less_equal log log1p

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from minigrad.plan.graph import Graph, Level, Value, needed
+from minigrad.plan.graph import Graph, Level, Value, is_draw, needed
 from minigrad.plan.trace import Step
 
 BINS = ("constant", "input", "recurrent", "output", "coefficient", "cotangent", "sink", "total", "final")
@@ -57,8 +57,9 @@ def build(step: Step) -> Program:
     bins: dict[str, list[Value]] = {name: [] for name in BINS}
     forward = needed(step.outputs + step.results)
     recurrent = {value.index for value in needed(step.results)}
+    bins["input"] = [v for v in step.graph.values if is_draw(v)]  # also unread ones: they move the generator on
     for value in forward:
-        if value.is_source:
+        if value.is_source or is_draw(value):
             continue
         if value.level is Level.CONSTANT:
             bins["constant"].append(value)
@@ -67,7 +68,6 @@ def build(step: Step) -> Program:
         else:
             bins["recurrent" if value.index in recurrent else "output"].append(value)
 
-    bins["input"].sort(key=lambda value: bool(value.inputs))  # random draws first: they have no inputs
     totals: dict[int, Value] = {}
     finals = [None if grad is None else _total(step.graph, grad, totals) for grad in step.leaf_grads]
     bins["total"] = list(totals.values())
@@ -129,7 +129,8 @@ def _is_linear(name: str, varying: list[bool]) -> bool:
     """Whether an operation is linear in its operands that vary from step to step."""
     if sum(varying) > 1:
         return name in ("add", "subtract", "assemble") and all(varying)
-    return name in _LINEAR or name in ("multiply", "matmul") or (name in ("divide", "linear") and varying[0])
+    first_alone = name in ("divide", "linear", "take_transpose") and varying[0]
+    return name in _LINEAR or name in ("multiply", "matmul") or first_alone
 
 
 def _has_product(value: Value) -> bool:
@@ -160,7 +161,7 @@ def is_scatter(total: Value) -> bool:
     if of.name != "take_transpose" or of.attrs["axis"] != 0:
         return False
     g, indices = of.values
-    return len(indices.shape) == 1 and len(g.shape) == 2
+    return indices.level is not Level.CONSTANT and len(indices.shape) == 1 and len(g.shape) == 2
 
 
 def operands_of_total(total: Value) -> list[Value]:

@@ -14,8 +14,21 @@ from typing import Any
 
 from minigrad.backend import is_floating
 from minigrad.plan import pieces
+from minigrad.plan.bounds import has_reciprocal
 from minigrad.plan.graph import Graph, Level, Operand, Value, is_a, level_of
-from minigrad.plan.operations import ADD, DIVIDE, ELEMENTWISE, LINEAR, MATMUL, MULTIPLY, NEGATIVE, SUBTRACT, SUM
+from minigrad.plan.operations import (
+    ADD,
+    DIVIDE,
+    ELEMENTWISE,
+    LINEAR,
+    MATMUL,
+    MULTIPLY,
+    NEGATIVE,
+    NOT_EQUAL,
+    SUBTRACT,
+    SUM,
+    WHERE,
+)
 from minigrad.primitive import Primitive
 
 
@@ -165,10 +178,10 @@ def _negative(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> 
 
 def _divide(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
     a, b = inputs
-    if level_of(a) < Level.COTANGENT or level_of(b) >= level_of(a):
+    if level_of(a) < Level.COTANGENT or level_of(b) >= level_of(a) or not has_reciprocal(b, dtype):
         return None
     if not isinstance(b, Value):
-        return graph.apply(MULTIPLY, a, 1 / b) if b else None
+        return graph.apply(MULTIPLY, a, 1 / b)
     return graph.apply(MULTIPLY, a, graph.apply(DIVIDE, 1.0, b))
 
 
@@ -199,6 +212,14 @@ def _matmul(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Va
     return pieces.by_pieces(graph, MATMUL, a, b, 0)
 
 
+def _where(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
+    """A condition of numbers is true where they are not 0."""
+    condition, x1, x2 = inputs
+    if not isinstance(condition, Value) or condition.dtype == bool:
+        return None
+    return graph.add(WHERE, (graph.apply(NOT_EQUAL, condition, 0), x1, x2), attrs, shape, dtype)
+
+
 def _same(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
     """Nothing to do."""
     (a,) = inputs
@@ -226,6 +247,7 @@ _RULES: dict[str, Callable[..., Value | None]] = {
     "detach": _same,
     "squeeze": _same,
     "matrix_transpose": _transpose,
+    "where": _where,
     "concat": pieces.concat,
     "stack": pieces.stack,
     "pad": pieces.pad,

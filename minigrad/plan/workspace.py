@@ -267,7 +267,8 @@ def side_by_side(steps: Any, joining: Any, joined: Any, xp: Any) -> Any:
     True
     """
     rows = steps.swapaxes(-1, -2)
+    count, m, n = rows.shape
     if rows.flags.c_contiguous:
-        return rows.reshape(-1, rows.shape[-1]).T
+        return rows.reshape(count * m, n).T
     xp.copyto(joining, steps)
     return joined
