@@ -1,0 +1,1 @@
+"""A sequence in, one answer out. See README.md."""

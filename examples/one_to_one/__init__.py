@@ -1,0 +1,1 @@
+"""One input, one output: no time at all. See README.md."""
