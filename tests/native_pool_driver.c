@@ -1,4 +1,5 @@
-// Many runs of the pool, from one thread and from several at once; built with the thread sanitizer by test_native_pool.py.
+// Many runs of the pool, from one thread and from several at once; built with the thread sanitizer by
+// test_native_pool.py.
 #include "pool.c"
 
 #include <stdio.h>

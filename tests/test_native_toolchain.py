@@ -153,7 +153,7 @@ def test_a_compiler_that_does_not_end_is_stopped_with_all_it_started(fake, tmp_p
     with pytest.warns(NativeWarning, match=r"did not end within 0.5 s and was stopped\nwaiting"):
         assert isinstance(load(SOURCE), NativeUnavailable)
     assert isinstance(load(OTHER), NativeUnavailable)  # at once: it is not waited for again
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 50  # the fake compiler sleeps for 100 s
     child = int((tmp_path / "child").read_text())
     for _ in range(100):
         state = Path(f"/proc/{child}/stat")

@@ -1,10 +1,10 @@
 // One pool of worker threads for the process: pool_run runs a task once for each of `workers` shares.
 //
 // The caller does share 0, and each thread has one other. What has no thread, or one that has not begun when the caller
-// is done (it had to be woken, or its processor is busy with something else), the caller does too. A thread that has done
-// its share spins for a while, so that a call that soon follows need not wake it, and then sleeps. The shares must not
-// wait for one another: while the pool is busy with one caller's task, another caller (a second thread of the program, or
-// a task that itself calls pool_run) does all of its shares alone, one after the other.
+// is done (it had to be woken, or its processor is busy with something else), the caller does too. A thread that has
+// done its share spins for a while, so that a call that soon follows need not wake it, and then sleeps. The shares must
+// not wait for one another: while the pool is busy with one caller's task, another caller (a second thread of the
+// program, or a task that itself calls pool_run) does all of its shares alone, one after the other.
 //
 // A forked child has none of the threads; its first call makes new ones.
 #define _GNU_SOURCE
@@ -30,7 +30,7 @@ typedef struct {
     pthread_cond_t wake;
 } gate;
 
-static gate gates[MOST_THREADS + 1]; // of thread 1, 2, ...; gates[0] is the caller's, signalled when all shares are done
+static gate gates[MOST_THREADS + 1]; // of thread 1, 2, ...; gates[0] is the caller's, signalled when all is done
 static atomic_int threads;           // alive; like `task` and what follows it, only whoever holds `busy` changes it
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 static pool_task task;
@@ -85,8 +85,8 @@ static void open_gate(gate *g) {
     }
 }
 
-// Takes the share that the signal is for; false if somebody has it. No run ends before all of its shares were taken, so a
-// thread that comes late, with the signal of a run that has ended, finds that share taken.
+// Takes the share that the signal is for; false if somebody has it. No run ends before all of its shares were taken, so
+// a thread that comes late, with the signal of a run that has ended, finds that share taken.
 static int take(gate *g, unsigned signal) {
     unsigned before = signal - 1;
     return atomic_compare_exchange_strong(&g->taken, &before, signal);
@@ -104,7 +104,8 @@ static void *work(void *number) {
     return 0;
 }
 
-// Sets all back to the beginning; also in a forked child, where `busy` may have been held by a thread that is not there.
+// Sets all back to the beginning; also in a forked child, where `busy` may have been held by a thread that is not
+// there.
 static void reset(void) {
     threads = 0;
     for (int i = 0; i <= MOST_THREADS; i++) {

@@ -4,12 +4,17 @@
 //     #define VECTOR_BYTES 32     // 16, 32 or 64; left out: what the target has
 //     #include "vector_math.h"
 //
-// Every function takes and returns whole vectors, keeps NaN, infinities and the signs of zeros as NumPy does, and has no
-// branch that depends on values but sin's and cos's for very large arguments. Compile without -ffast-math: the code
+// Every function takes and returns whole vectors, keeps NaN, infinities and the signs of zeros as NumPy does, and has
+// no branch that depends on values but sin's and cos's for very large arguments. Compile without -ffast-math: the code
 // relies on the order of its additions. Contraction to FMA is welcome and not needed.
 //
 // Largest error in ulp of the exact result, over all 2^32 floats (benchmarks/vector_math.py --exhaustive):
-// @MEASURED@
+//
+//     exp 1.05    expm1 1.55    tanh 2.54    sigmoid 2.56    log 0.84    log1p 0.84    softplus 1.71
+//     sin 2.48    cos 2.39      sqrt 0.50    abs, sign, max, min exact
+//
+// That is GCC 12 with AVX-512 and FMA; tests hold other widths, doubles, and code without FMA to 3 ulp. There, on a Zen
+// 4 at 3.7 GHz, a float takes 0.24 ns in tanh, 0.30 in sigmoid and 0.29 in exp; a double 0.64, 0.77 and 0.77.
 //
 // Methods: arguments are reduced with constants split in parts (Cody and Waite, Software Manual for the Elementary
 // Functions, 1980; Muller, Elementary Functions, 3rd ed., chapter 11), the rest is a polynomial that
@@ -208,7 +213,8 @@ VM_INLINE vec v_exp(vec x) {
     return vm_exp_limited(vm_at_most(vm_at_least(x, VM(-104, -746)), VM(89, 710)));
 }
 
-// 2^n (exp(r) - 1) + (2^n - 1), of which each part is exact or small; the second of the two factors of 2^n is taken out.
+// 2^n (exp(r) - 1) + (2^n - 1), of which each part is exact or small; the second of the two factors of 2^n is taken
+// out.
 VM_INLINE vec v_expm1(vec x) {
     bits power;
     vec limited = vm_at_most(vm_at_least(x, VM(-20, -40)), VM(89, 710));
@@ -220,8 +226,8 @@ VM_INLINE vec v_expm1(vec x) {
     return vm_with_sign(result, x);
 }
 
-// x + n ln(2)/2 = w, |w| <= ln(2)/4, and h = tanh(w): exp(-2x) = 2^n (1 - h) / (1 + h), so tanh(x) is a fraction of sums
-// that are exact or round once. One part of ln 2 is enough: what it lacks is scaled down by 2^n.
+// x + n ln(2)/2 = w, |w| <= ln(2)/4, and h = tanh(w): exp(-2x) = 2^n (1 - h) / (1 + h), so tanh(x) is a fraction of
+// sums that are exact or round once. One part of ln 2 is enough: what it lacks is scaled down by 2^n.
 VM_INLINE vec v_tanh(vec x) {
     vec size = vm_at_most(v_abs(x), VM(10, 20));
     vec shifted = size * (-2 * VM_LOG2_E) + (VM_INTEGER + VM_BIAS);
@@ -232,8 +238,8 @@ VM_INLINE vec v_tanh(vec x) {
     return vm_with_sign(((1 - power) + h * (1 + power)) / ((1 + power) + h * (1 - power)), x);
 }
 
-// With |x| + n ln 2 = r and h = 2 tanh(r/2): exp(-|x|) = b / a for a = 2 + h and b = 2^n (2 - h). The result is
-// a / (a + b) or b / (a + b), which keeps its digits far into both tails. The exponent of b is added as an integer, 64 too
+// With |x| + n ln 2 = r and h = 2 tanh(r/2): exp(-|x|) = b / a for a = 2 + h and b = 2^n (2 - h). The result is a / (a
+// + b) or b / (a + b), which keeps its digits far into both tails. The exponent of b is added as an integer, 64 too
 // large, so that the product that takes the 64 off is the only step that can round b to a subnormal.
 VM_INLINE vec v_sigmoid(vec x) {
     vec size = vm_at_most(v_abs(x), VM(104, 746));
