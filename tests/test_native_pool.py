@@ -27,7 +27,12 @@ TASKS = r"""
 #include <time.h>
 
 typedef void (*run)(void (*)(void *, int, int), void *, int);
-typedef struct { atomic_int runs[300]; atomic_int wrong; unsigned long threads[300]; long sleep; run nested; atomic_int now, most; } record;
+typedef struct {
+    atomic_int runs[300], wrong, now, most;
+    unsigned long threads[300];
+    long sleep;
+    run nested;
+} record;
 
 static void note(void *context, int worker, int workers) {
     record *r = context;
