@@ -176,7 +176,7 @@ def test_a_plan_with_substitutes_computes_them_once_and_is_compiled_once() -> No
     assert "sqrt" in once
     assert "divide" in once
     assert [text.split()[0] for text in bins if "sqrt" in text] == ["constant"]
-    assert layer.explain().startswith("Recurrent(Rescaled): engine plan. The latest run")
+    assert layer.explain().startswith("Recurrent(Rescaled): engine plan.")
 
 
 @pytest.mark.parametrize("engine", ["plan", "tape"])

@@ -15,7 +15,7 @@ from minigrad.plan.executor import evaluate
 from minigrad.plan.graph import Value, is_random
 from minigrad.plan.native.parts import NotExpressibleError
 from minigrad.plan.native.pool import get_num_threads, pool_run_address
-from minigrad.plan.native.schedule import Array, Schedule, Total
+from minigrad.plan.native.schedule import Array, Schedule
 from minigrad.plan.native.source import kernels_source, matrix_shape, scratch_offsets, source
 from minigrad.plan.native.toolchain import NativeUnavailable, load
 from minigrad.plan.program import Program
@@ -163,7 +163,7 @@ class NativeExecutor:
         constants = [v for v in step.graph.values if v.op == "constant"]
         self.constants = {v.index: backend.asarray(v.attrs["array"]) for v in constants}
         self.spare: list[Memory] = []
-        self._summed = {c.place.array.number for t in self.schedule.backward.totals for c in (t.left, t.right) if c}
+        self._summed = {c.place.array.number for s in self.schedule.backward.sums for c in (s.left, s.right) if c}
 
     # --- forward
 
@@ -266,8 +266,8 @@ class NativeExecutor:
                 memory.strides[array.number] = 0
         if schedule.x_grad is not None:
             memory.put(schedule.x_grad.array, np.empty((run.steps, *schedule.x_grad.array.value.shape), real))
-        for total in schedule.backward.totals:
-            memory.put(total.array, np.empty(total.shape, real))
+        for total in schedule.backward.sums:
+            memory.put(total.array, np.empty(total.base.shape, real))
         seeds = [None if seed is None else schedule.known[seed.index].array for seed in step.carried]
         for seed, g in zip(seeds, state_cotangents, strict=True):
             if seed is not None:
@@ -279,20 +279,16 @@ class NativeExecutor:
             first, last = memory.spans[number]
             more = int(number < len(memory.spans) - 1)
             self.library.backward(memory.job, self.pool, self._threads(last - first), first, last, memory.chunk, more)
-        for total in schedule.backward.totals:
-            known[total.value.index] = self._finished(total, memory.arrays[total.array.number])
+        for total in schedule.backward.sums:
+            known[total.base.value.index] = total.base.finished(memory.arrays[total.array.number])
+        for value, of, later in schedule.backward.later:
+            evaluate(later, known, self.backend)
+            known[value.index] = known[of.index]
         starts = [None if array is None else memory.between(array, 0).copy() for array in seeds]
         evaluate(self.program.bins["final"], known, self.backend)
         finals = [None if final is None else np.array(known[final.index]) for final in self.program.finals]
         x_grad = None if schedule.x_grad is None else memory.arrays[schedule.x_grad.array.number]
         return x_grad, starts, finals
-
-    @staticmethod
-    def _finished(total: Total, array: Any) -> Any:
-        """A sum, and what is to be done with it."""
-        for value in total.finish:
-            array = value.op.forward(np, array, **value.attrs)  # type: ignore[union-attr]  # a primitive
-        return array
 
     def _again(self, run: Run, number: int, carries: list[Array]) -> None:
         """Compute a span anew from its checkpoint, with the same random numbers."""

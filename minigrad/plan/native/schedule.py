@@ -23,14 +23,11 @@ from minigrad.plan.native.parts import (
     slices_read,
     width,
 )
-from minigrad.plan.program import Program, is_product
+from minigrad.plan.native.sums import Base, bases_of
+from minigrad.plan.program import Program
 
 FORWARD = ("input", "recurrent", "output")
 BACKWARD = ("coefficient", "cotangent", "sink")
-
-
-_SHAPES = frozenset({"reshape", "squeeze", "expand_dims", "matrix_transpose", "permute_dims"})
-"""Operations that a sum can be followed by."""
 
 
 @dataclass(frozen=True)
@@ -104,26 +101,14 @@ class Stage:
     stores: dict[int, list[Store]] = field(default_factory=dict)
 
 
-@dataclass
-class Total:
-    """A sum over steps.
+@dataclass(frozen=True)
+class Sum:
+    """A sum over steps: into an array, of rows, or of products of the elements of two rows."""
 
-    Attributes:
-        array: where the sum goes; value: what it is for.
-        shape: of the sum.
-        left, right: rows whose elements' products are added up, over steps and sequences: (left, right). Without
-            `right` the rows of `left` themselves.
-        finish: what is to be done with the sum, one after the other.
-        by_row: whether each sequence has a sum of its own.
-    """
-
+    base: Base
     array: Array
-    value: Value
-    shape: tuple[int, ...]
     left: Columns
     right: Columns | None
-    finish: list[Value]
-    by_row: bool = False
 
 
 class Schedule:
@@ -237,7 +222,8 @@ class Phase:
 
     Attributes:
         places: where values are read; those that are not there are computed where they are needed.
-        stages, totals: what to do.
+        stages, sums: what to do.
+        later: for each total the value that it is the sum of, and what to evaluate once to have it from `sums`.
     """
 
     def __init__(self, schedule: Schedule, name: str, values: list[Value]) -> None:
@@ -245,7 +231,9 @@ class Phase:
         self.mine = {value.index for value in values} - schedule.known.keys()
         self.places = dict(schedule.known)
         self.stages: list[Stage] = []
-        self.totals: list[Total] = []
+        self.sums: list[Sum] = []
+        self.later: list[tuple[Value, Value, list[Value]]] = []
+        self._summed: set[int] = set()
         self._read = slices_read(values)
         self._wanted: list[tuple[Value, Place]] = []
         self._operations: dict[int, RowOperation | None] = {}
@@ -284,26 +272,17 @@ class Phase:
     def total(self, total: Value) -> None:
         """A sum over steps."""
         of: Value = total.attrs["of"]
-        array = self.schedule.array("total", total, 0)
-        if is_product(total):
-            rows = [_rows_of(factor, axis) for axis, factor in enumerate(of.values)]
-            left, right = (self.columns(value, "chunk") for value in rows)
-            self.totals.append(Total(array, total, of.shape, left, right, []))
-            return
-        finish: list[Value] = []
-        while of.name in _SHAPES:
-            finish.insert(0, of)
-            (of,) = of.values
-        if of.name == "sum" and len(of.values[0].shape) == 2 and of.attrs["axis"] in (None, 0, (0,), (0, 1)):
-            finish.insert(0, of)
-            left = self.columns(of.values[0], "chunk")
-            self.totals.append(Total(array, total, (1, left.count), left, None, finish))
-        else:
-            check_rows(of, self.schedule.batch, self.schedule.real)
-            left = self.columns(of, "chunk")
-            if left.count != left.place.array.row:
+        bases, later = bases_of(of, self.schedule.batch)
+        self.later += [(total, of, later)]
+        for base in bases:
+            if base.value.index in self._summed:
+                continue
+            self._summed.add(base.value.index)
+            left, *right = (self.columns(rows, "chunk") for rows in base.rows)
+            if base.by_row and left.count != left.place.array.row:
                 raise NotExpressibleError("the gradient of a tensor of the state is a part of other rows")
-            self.totals.append(Total(array, total, of.shape, left, None, finish, by_row=True))
+            array = self.schedule.array("total", base.value, 0)
+            self.sums.append(Sum(base, array, left, right[0] if right else None))
 
     # --- stages
 
@@ -384,13 +363,3 @@ class Phase:
         if place is None:
             place = self.places[value.index] = Place(self.schedule.array("chunk" if batched else "scratch", value))
         self._operations[value.index] = RowOperation(value, place, self.columns(operand, "scratch"), number, batched)
-
-
-def _rows_of(value: Value, axis: int) -> Value:
-    """The value whose rows a factor of a product of all steps has: (n, B) as the first, (B, n) as the second."""
-    swapped = axis == 0
-    while value.name == "matrix_transpose":
-        value, swapped = value.values[0], not swapped
-    if swapped or value.level is Level.CONSTANT:
-        raise NotExpressibleError("the gradient of a parameter sums products of something else than rows")
-    return value

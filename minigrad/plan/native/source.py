@@ -209,9 +209,9 @@ def _totals(schedule: Schedule) -> str:
         "    const long count = (job->last - job->first) * job->batch;",
         "    (void)worker; (void)workers; (void)count;",
     ]
-    for total in schedule.backward.totals:
+    for total in schedule.backward.sums:
         left, row, size, rows = _flat(total.left), str(total.left.place.array.row), str(total.left.count), "count"
-        if total.by_row:
+        if total.base.by_row:
             row, size, rows = f"{row} * job->batch", f"{size} * job->batch", "job->last - job->first"
         share = f"{size} * worker / workers, {size} * (worker + 1L) / workers, job->add"
         out = f"job->arrays[{total.array.number}]"
