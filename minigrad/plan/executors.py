@@ -21,5 +21,6 @@ def choose(program: Program, backend: Backend, checkpoint_every: int | None) -> 
         try:
             return NativeExecutor(program, backend, checkpoint_every), "compiled to C"
         except NotExpressibleError as why:
-            return Executor(program, backend, checkpoint_every), f"as calls of array functions; not compiled to C: {why}"
+            how = f"as calls of array functions; not compiled to C: {why}"
+            return Executor(program, backend, checkpoint_every), how
     return Executor(program, backend, checkpoint_every), "as calls of array functions"

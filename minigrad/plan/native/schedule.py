@@ -2,7 +2,7 @@
 
 A stage begins with products and reductions of rows that are in memory, and goes on with loops over columns, one for
 each width. What is computed element by element is computed right in the loop that needs it and never stored, unless
-somebody else needs it too: a later stage, the backward, the next step, a row operation, a sum over steps, or the caller.
+somebody else needs it too: a later stage, the backward, the next step, a row operation, a sum, or the caller.
 """
 
 from __future__ import annotations
