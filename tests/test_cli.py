@@ -326,3 +326,23 @@ def test_info_tells_of_a_backend_that_cannot_run(monkeypatch: pytest.MonkeyPatch
     result = run("info", "--backend", "cupy")
     assert result.exit_code == 1
     assert "CuPy, which is not installed" in one_line(result.stderr)
+
+
+@pytest.mark.host_only("shows what there is")
+def test_info_says_what_compiles_and_why_nothing_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIGRAD_NATIVE", "0")
+    found = json.loads(CliRunner().invoke(app, ["info", "--json"]).stdout)["native"]
+    assert found["native code"] == "no: MINIGRAD_NATIVE=0 switches native code off"
+    assert int(found["threads of native code"]) >= 1
+
+
+@pytest.mark.host_only("deletes files")
+def test_cache_clear_deletes_compiled_code_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path))
+    folder = tmp_path / "native"
+    folder.mkdir(mode=0o700)
+    (folder / "notes.txt").write_text("mine")
+    done = CliRunner().invoke(app, ["cache", "clear"])
+    assert done.exit_code == 0, done.output
+    assert "0 entries" in done.output
+    assert (folder / "notes.txt").read_text() == "mine"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from minigrad.cli import check, demo, info, new_plugin, plugins
+from minigrad.cli import cache, check, demo, info, new_plugin, plugins
 from minigrad.cli.console import notices
 from minigrad.registry import configure
 
@@ -26,6 +26,7 @@ app.command()(plugins.plugins)
 app.command()(check.check)
 app.command()(new_plugin.new_plugin)
 app.command()(info.info)
+app.add_typer(cache.app, name="cache")
 
 
 def _version(wanted: bool) -> None:

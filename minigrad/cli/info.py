@@ -42,6 +42,7 @@ def info(backend: BackendOption = None, as_json: JsonOption = False) -> None:
         "backend": current,
         "device": _device(),
         "blas": _blas(),
+        "native": _native(),
         "plugins": _plugins(),
     }
     if as_json:
@@ -111,6 +112,14 @@ def _blas() -> list[dict[str, Any]]:
     ]
 
 
+def _native() -> dict[str, str]:
+    """What compiles cells to C, or why nothing does, and how many threads run them."""
+    from minigrad.plan.native.pool import get_num_threads
+    from minigrad.plan.native.toolchain import describe
+
+    return {**describe(), "threads of native code": str(get_num_threads())}
+
+
 def _plugins() -> dict[str, int]:
     """How many things are offered, and how many are not there, by the first word of their status."""
     counts = Counter(found.status.partition(":")[0] for found in mg.plugins())
@@ -126,6 +135,7 @@ def _print(found: dict[str, Any]) -> None:
     rows["backend"] = found["backend"]
     rows["device"] = _described_device(found["device"])
     rows["BLAS"] = "; ".join(map(_described_blas, found["blas"])) or "none that threadpoolctl knows"
+    rows |= found["native"]
     rows["plugins"] = ", ".join(f"{count} {status}" for status, count in found["plugins"].items() if count)
     for name, value in rows.items():
         table.add_row(name, Text(str(value)))

@@ -115,7 +115,7 @@ def _loaded(text: str) -> Any:
     """The compiled library of a source."""
     library = load(text)
     if isinstance(library, NativeUnavailable):
-        raise NotExpressibleError(str(library))
+        raise NotExpressibleError(library.reason)
     long, pointer = ctypes.c_long, ctypes.c_void_p
     if hasattr(library, "kernels"):
         library.kernels.restype, library.kernels.argtypes = pointer, []
