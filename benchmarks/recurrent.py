@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from recurrent_cells import CELLS, SIZES, Size
-from recurrent_report import PEERS, console, milliseconds, report, report_demo
+from recurrent_report import OURS, PEERS, console, milliseconds, report, report_demo
 
 WORKER = Path(__file__).with_name("recurrent_worker.py")
-MODULES = {peer: peer.split("-")[0] for peer in PEERS if peer not in ("plan", "tape")}
+MODULES = {peer: peer.split("-")[0] for peer in PEERS if peer not in OURS}
 UNASKED = [peer for peer in PEERS if peer != "torch-compile-loop"]
 """What is measured unless --peers says otherwise: to compile an unrolled loop takes from half a minute to many."""
 TOLERANCE = 1e-3
@@ -63,6 +63,8 @@ class Worker:
             "NPROC": count,  # XLA's
             "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
             "XDG_CACHE_HOME": str(folder),
+            "MINIGRAD_CACHE": str(folder / "minigrad"),
+            "MINIGRAD_NATIVE": "0" if arguments[0] == "plan-numpy" else "1",
         }
         if threads == 1:
             flags = environment.get("XLA_FLAGS", "")

@@ -16,6 +16,7 @@ from recurrent_report import NAMES, PEERS, Case, ratio, size_of
 
 COLOURS = {
     "tape": "0.6",
+    "plan-numpy": "#5aa469",
     "torch-nn": "#c44e00",
     "torch-eager": "#f5a742",
     "torch-compile": "#8b5fbf",

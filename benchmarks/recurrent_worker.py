@@ -28,8 +28,8 @@ def make_runner(peer: str, cell: str, file: Path, threads: int) -> Any:
     from recurrent_cells import load_inputs, minigrad_runner
 
     inputs = load_inputs(file)
-    if peer in ("plan", "tape"):
-        return minigrad_runner(peer, cell, inputs)
+    if peer in ("plan", "plan-numpy", "tape"):
+        return minigrad_runner(peer.split("-")[0], cell, inputs)
     if peer == "jax":
         from recurrent_jax import jax_runner
 
@@ -73,7 +73,9 @@ def median_of(call: Callable[[], Any], budget: float) -> float:
 
 
 def compile_seconds(cell: str, file: Path) -> float:
-    """What compiling takes: by how much a new layer's first train step outlasts its next ones, in a warm process.
+    """What making a plan takes, without a C compiler.
+
+    By how much a new layer's first train step outlasts its next ones, in a warm process.
 
     Over a single step of the sequence, so that memory touched for the first time is not in it.
     """
@@ -104,7 +106,7 @@ def measure(peer: str, cell: str, file: Path, threads: int, say: Callable[[Any],
             "version": runner.version,
             "note": runner.note(),
             "first": first,
-            "compile": compile_seconds(cell, file) if peer == "plan" else None,
+            "compile": compile_seconds(cell, file) if peer == "plan-numpy" else None,
             "memory": {"before": before, "peak": peak},
             "differences": differences(file, runner),
         }
