@@ -209,7 +209,7 @@ def divisions(step: Callable[..., Any]) -> tuple[int, list[list[Any]]]:
     """How many the backward loop has; and what is found by both engines."""
 
     def run(w: Any, x: mg.Tensor, h: mg.Tensor) -> Any:
-        return carried(step(h + x))
+        return carried(mg.tanh(step(h + x)))
 
     layer = mg.Recurrent(Free(run), engine="plan")
     layer(mg.tensor(X, requires_grad=True))
@@ -282,3 +282,28 @@ def test_a_number_that_is_used_twice_and_then_indexed() -> None:
     indexed = p[None]
     (indexed.sum() + p * 3 + p * 4).backward()
     assert p.grad.item() == 8
+
+
+class Handing(mg.Cell):
+    """Hands x down from one part of the state to the next, and puts the last away for the first."""
+
+    def __init__(self) -> None:
+        self.weight = mg.Parameter(np.full(3, 0.5))
+
+    def init_state(self, batch_size: int) -> Any:
+        return [mg.zeros((batch_size, 3)) for _ in range(4)]
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        a, b, c, d = state
+        return b * 2.0, [x * self.weight, a, d, mg.tanh(c)]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("given", [None, 0, 1, 2, 3])
+def test_the_same_results_need_a_gradient_after_few_steps(steps: int, given: int | None) -> None:
+    cell, flags = Handing(), []
+    for engine in ("tape", "plan"):
+        state = [mg.tensor(np.ones((2, 3)), requires_grad=number == given) for number in range(4)]
+        results = mg.Recurrent(cell, engine=engine)(np.ones((steps, 2, 3)), state, return_states=True)
+        flags.append([leaf.requires_grad for leaf in mg.nest.leaves(results)])
+    assert flags[1] == flags[0]

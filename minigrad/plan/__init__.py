@@ -10,7 +10,7 @@ In the order in which a step becomes a program:
 | `graph.py` | the values of a step, each made once, and what each depends on |
 | `operations.py`, `bounds.py`, `simplify.py`, `pieces.py` | rules that offer something cheaper for each new value |
 | `fuse.py` | what can be made cheaper only when the whole step is known |
-| `trace.py` | the forward traced, the backward derived from it by the tape's own rules |
+| `trace.py`, `needs.py` | the forward traced, the backward derived by the tape's own rules; where gradients flow |
 | `program.py` | every value in the bin that says when it is computed: once, in the loop, for many steps at once |
 | `explain.py` | the program in words |
 

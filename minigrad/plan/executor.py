@@ -224,8 +224,9 @@ def _owned(array: Any, taken: set[int]) -> Any:
 
 def _writable(array: Any) -> Any:
     """An array each element of which can be changed alone: a copy, if it is one that broadcasting has made."""
-    repeats = any(size > 1 and not stride for size, stride in zip(array.shape, array.strides, strict=True))
-    return array.copy() if repeats or not getattr(array.flags, "writeable", True) else array
+    if getattr(array.flags, "writeable", True) and 0 not in array.strides:
+        return array
+    return array.copy()  # which at most copies an axis of one element in vain
 
 
 def evaluate(values: list[Value], known: dict[int, Any], backend: Backend) -> None:

@@ -27,10 +27,10 @@ class Slot:
         value: whose array.
         rank: with axes of size 1 put before it up to this rank (of one step).
         swapped: with the last two axes exchanged.
-        part: only this part of it: integers, and slices as (start, stop, step). Or one of these words:
-            `"after"`, see `Layout.offset`; `("repeated", *shape)`, a constant as broadcasting repeats it, which is
-            faster to read; `"joined"`, memory for the values of many steps side by side; `"joining"`, the same step
-            by step.
+        part: only this part of it: integers, and slices as (start, stop, step); None for all of it.
+        kind: what array it is: `"value"`; `"after"`, where a carry is after the step, see `Layout.offset`;
+            `"repeated"`, a constant as broadcasting repeats it to the shape in `part`, which is faster to read;
+            `"joined"`, memory for the values of many steps side by side; `"joining"`, the same step by step.
         per: `"step"` or `"chunk"`: a list; `"run"`: one array.
     """
 
@@ -39,6 +39,7 @@ class Slot:
     swapped: bool
     part: Any
     per: str
+    kind: str = "value"
 
 
 class Code:
@@ -89,14 +90,14 @@ class Code:
 
     # --- operands
 
-    def _ref(self, value: Operand, rank: int, swapped: bool, part: Any = None, per: str | None = None) -> str:
+    def _ref(self, value: Operand, rank: int, swapped: bool, part: Any = None) -> str:
         """An operand as the code names it, aligned to a result of `rank` axes."""
         if not isinstance(value, Value):
             return repr(value)
-        per = per or ("chunk" if self.batched else "step")
+        per = "chunk" if self.batched else "step"
         if value.level is Level.CONSTANT or self.layout.extent_of(value) is Extent.STEP:
             per = "run"
-        if part is not None and part[0] != "repeated":
+        if part is not None:
             part = tuple((p.start, p.stop, p.step) if isinstance(p, slice) else p for p in part)
         return self._slot(Slot(value.index, rank, swapped, part, per), value.name)
 
@@ -107,7 +108,7 @@ class Code:
 
     def _after(self, track: Any) -> str:
         """Where a carry that is not joined with its result is put after a step."""
-        return self._slot(Slot(track.source.index, len(track.source.shape), False, "after", "step"), "next")
+        return self._slot(Slot(track.source.index, len(track.source.shape), False, None, "step", "after"), "next")
 
     def _number(self, number: Any, dtype: Any) -> str:
         """A Python number as an array, which is faster to compute with, where it has the result's dtype anyway."""
@@ -123,10 +124,10 @@ class Code:
         if not isinstance(value, Value):
             floats = is_floating(like.dtype) and all(v.dtype == like.dtype for v in like.values)
             return self._number(value, like.dtype) if floats else repr(value)
-        repeated = value.level is Level.CONSTANT and 1 < prod(value.shape) < prod(like.shape)
-        return self._ref(
-            value, len(like.shape), is_feature_major(like), ("repeated", *like.shape) if repeated else None
-        )
+        rank, swapped = len(like.shape), is_feature_major(like)
+        if value.level is Level.CONSTANT and 1 < prod(value.shape) < prod(like.shape):
+            return self._slot(Slot(value.index, rank, swapped, like.shape, "run", "repeated"), value.name)
+        return self._ref(value, rank, swapped)
 
     def _natural(self, value: Operand, **options: Any) -> str:
         return self._ref(value, len(value.shape) if isinstance(value, Value) else 0, False, **options)
@@ -197,12 +198,12 @@ class Code:
         ):
             row = self._row(size, 1.0 if value.name == "sum" else 1 / size, x.dtype)
             return self._call("matmul", row, self._ref(x, 2, True), self._ref(value, 2, keep))  # many times faster
-        axis = negative_axes(value.attrs["axis"], rank, swapped)
+        axis = _negative_axes(value.attrs["axis"], rank, swapped)
         out = self._ref(value, len(value.shape), swapped and keep)
         operand = self._ref(x, rank, swapped)
         if value.name == "mean":
             count = 1
-            for a in negative_axes(value.attrs["axis"], rank, False):
+            for a in _negative_axes(value.attrs["axis"], rank, False):
                 count *= x.shape[a]
             if not count:
                 return self._general(value)
@@ -213,7 +214,7 @@ class Code:
 
     def _along_axis(self, value: Value) -> None:
         (x,) = value.values
-        (axis,) = negative_axes(value.attrs["axis"], len(x.shape), is_feature_major(x))
+        (axis,) = _negative_axes(value.attrs["axis"], len(x.shape), is_feature_major(x))
         self._call("copyto", self._out(value), f"{self._forward(value, axis=axis)}(xp, {self._out(x)})")
 
     def _linear(self, value: Value) -> None:
@@ -342,8 +343,8 @@ class Code:
             if value.shape[1 - axis] == 1:  # they are already
                 joined = f"{each}.transpose(1, 0, 2).reshape({value.shape[axis]}, len(steps))"
             else:
-                slots = [Slot(value.index, 2, axis == 1, part, "chunk") for part in ("joining", "joined")]
-                joined = f"side_by_side({each}, {', '.join(self._slot(slot, str(slot.part)) for slot in slots)}, xp)"
+                slots = [Slot(value.index, 2, axis == 1, None, "chunk", kind) for kind in ("joining", "joined")]
+                joined = f"side_by_side({each}, {', '.join(self._slot(slot, slot.kind) for slot in slots)}, xp)"
             self.lines.append(f"{self.joined[key]} = {joined}")
         return self.joined[key]
 
@@ -353,7 +354,7 @@ def _is_last(axis: Any, rank: int) -> bool:
     return axis in (-1, rank - 1, (-1,), (rank - 1,))
 
 
-def negative_axes(axis: Any, rank: int, swapped: bool) -> tuple[int, ...]:
+def _negative_axes(axis: Any, rank: int, swapped: bool) -> tuple[int, ...]:
     """Axes counted from the end, so that more in front do not matter; as they lie where the last two are exchanged."""
     axes = range(rank) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     counted = [a % rank - rank for a in axes] if rank else []

@@ -55,9 +55,15 @@ class Track:
 
 
 class Layout:
-    """Decides about every value of a program.
+    """Decides about every value of a program, in this order, since each decision rests on those before it:
+
+    which carries are one sequence with their results (`tracks`); which pieces are computed where they are assembled
+    (`pieces`); in whose memory each value then lives (`owner`), and whether x is read where it is (`direct`); for how
+    many steps an owner is kept (`extents`, from `uses`); and which owners share memory (`buffers`).
 
     Attributes:
+        program: whose values they are.
+        uses: for each owner the bins that read it, or `"run"` if the caller gets it; extents: see `Extent`.
         buffers: the memory to allocate; `buffer_of` says which one an owner has.
         given_out: the buffers that a caller gets, which are new for each run, with their phase.
         tracks: for each phase, its carries.
@@ -202,7 +208,7 @@ class Layout:
         if any(self._reads(other.result, track) for other in self.tracks[phase] if other is not track):
             return False
         readers = [operand for operand in result.values if self._reads(operand, track)]
-        return all(operand is track.source for operand in readers) and may_overwrite(result, track.source)
+        return all(operand is track.source for operand in readers) and _may_overwrite(result, track.source)
 
     def _reads(self, value: Value, track: Track) -> bool:
         return value.level is not Level.CONSTANT and value is not track.result and self.owner(value) is track.source
@@ -231,7 +237,7 @@ class Layout:
 
     def _new(self, value: Value, extent: Extent, zeroed: bool = False, more: int = 0) -> int:
         more = more if extent > Extent.STEP else 0
-        self.buffers.append(Buffer(stored_shape(value), value.dtype, extent, zeroed, more))
+        self.buffers.append(Buffer(_stored_shape(value), value.dtype, extent, zeroed, more))
         return len(self.buffers) - 1
 
     def _share(self, name: str) -> None:
@@ -247,8 +253,8 @@ class Layout:
                 dying = []
             else:
                 dying = [o for o in dict.fromkeys(value.values) if self._dies(o, last, position, name)]
-                key = (stored_shape(value), value.dtype)
-                onto = next((o for o in dying if may_overwrite(value, o) and self._alone(o, value)), None)
+                key = (_stored_shape(value), value.dtype)
+                onto = next((o for o in dying if _may_overwrite(value, o) and self._alone(o, value)), None)
                 if onto is not None:
                     self.buffer_of[value.index] = self.buffer_of[onto.index]
                 elif free.get(key):
@@ -297,12 +303,12 @@ def is_feature_major(value: Value) -> bool:
     return len(value.shape) == 2
 
 
-def stored_shape(value: Value) -> tuple[int, ...]:
+def _stored_shape(value: Value) -> tuple[int, ...]:
     """The shape in memory."""
     return value.shape[::-1] if is_feature_major(value) else value.shape
 
 
-def may_overwrite(value: Value, operand: Value) -> bool:
+def _may_overwrite(value: Value, operand: Value) -> bool:
     """Whether an operation can write its result over this operand while it reads it."""
     if value.name not in ELEMENTWISE or (value.shape, value.dtype) != (operand.shape, operand.dtype):
         return False

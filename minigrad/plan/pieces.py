@@ -21,18 +21,18 @@ def concat(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Val
     axis, start, places = attrs["axis"] % len(shape), 0, []
     for value in inputs:
         size = value.shape[axis]
-        places.append(place_of(shape, (slice(None),) * axis + (slice(start, start + size),)))
+        places.append(_place_of(shape, (slice(None),) * axis + (slice(start, start + size),)))
         start += size
     return _assembled(graph, inputs, tuple(places), shape, dtype)
 
 
 def stack(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
     before = (slice(None),) * (attrs["axis"] % len(shape))
-    return _assembled(graph, inputs, tuple(place_of(shape, (*before, i)) for i in range(len(inputs))), shape, dtype)
+    return _assembled(graph, inputs, tuple(_place_of(shape, (*before, i)) for i in range(len(inputs))), shape, dtype)
 
 
 def from_slice(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
-    place = place_of(shape, attrs["index"] if isinstance(attrs["index"], tuple) else (attrs["index"],))
+    place = _place_of(shape, attrs["index"] if isinstance(attrs["index"], tuple) else (attrs["index"],))
     return _assembled(graph, inputs, (place,), shape, dtype)
 
 
@@ -67,7 +67,7 @@ def _shifted(part: Any, start: int) -> Any:
     return slice(part.start + start, part.stop + start, part.step) if isinstance(part, slice) else part + start
 
 
-def place_of(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def _place_of(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[Any, ...] | None:
     """An index of slices and integers, written out for every axis; None for any other."""
     if index.count(Ellipsis) if all(type(part) in (int, slice, type(...)) for part in index) else False:
         at = index.index(Ellipsis)
@@ -97,7 +97,7 @@ def merged(graph: Graph, a: Value, b: Value) -> Value | None:
             if piece.shape != known.shape:  # one index is an integer, the other a slice of one element
                 piece = graph.apply(RESHAPE, piece, shape=known.shape)
             pieces[where] = (graph.apply(ADD, known, piece), place)
-        elif any(not disjoint(known, where) for known in pieces):
+        elif any(not _disjoint(known, where) for known in pieces):
             return None
         else:
             pieces[where] = (piece, place)
@@ -109,7 +109,7 @@ def _ranges(place: tuple[Any, ...]) -> tuple[range, ...]:
     return tuple(range(p.start, p.stop, p.step) if isinstance(p, slice) else range(p, p + 1) for p in place)
 
 
-def disjoint(a: tuple[range, ...], b: tuple[range, ...]) -> bool:
+def _disjoint(a: tuple[range, ...], b: tuple[range, ...]) -> bool:
     """Whether two places have no element in common."""
     for one, other in zip(a, b, strict=True):
         if one.start >= other.stop or other.start >= one.stop:
@@ -127,7 +127,7 @@ def has_gaps(value: Value) -> bool:
 def getitem(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
     (a,) = inputs
     if is_a(a, "assemble"):
-        place = place_of(a.shape, attrs["index"] if isinstance(attrs["index"], tuple) else (attrs["index"],))
+        place = _place_of(a.shape, attrs["index"] if isinstance(attrs["index"], tuple) else (attrs["index"],))
         for piece, where in zip(a.inputs, a.attrs["places"], strict=True):
             if place == where and piece.shape == shape:
                 found: Value = piece
@@ -142,7 +142,7 @@ def getitem(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Va
 def _columns(graph: Graph, product: Value, index: Any) -> Value | None:
     """Some columns of a product with a constant: the product with some columns of that."""
     g, weight = product.inputs
-    place = place_of(product.shape, index if isinstance(index, tuple) else (index,))
+    place = _place_of(product.shape, index if isinstance(index, tuple) else (index,))
     if place is None or not all(isinstance(v, Value) and len(v.shape) == 2 for v in (g, weight)):
         return None
     rows, columns = place
@@ -152,7 +152,7 @@ def _columns(graph: Graph, product: Value, index: Any) -> Value | None:
 
 
 def _is_whole(value: Value, index: Any) -> bool:
-    place = place_of(value.shape, index if isinstance(index, tuple) else (index,))
+    place = _place_of(value.shape, index if isinstance(index, tuple) else (index,))
     return place == tuple(slice(0, size, 1) for size in value.shape)
 
 

@@ -210,8 +210,9 @@ def record(executor: Executor, run: Run, replay: Replay, outputs: list[Tensor], 
         unread = isinstance(source, Tensor) and leaf.index not in step.guarded
         inputs.append(Node(tick(), _UNREAD, [source], {}, (), tensor.shape) if unread else source)
     node = Node(tick(), _RUN, inputs, {}, (_Backward(executor, run, replay),), _Cotangents.shape)
-    results = [(n, out) for n, out in enumerate(outputs) if step.cotangents[n] is not None]
-    results += [(len(outputs) + p, ends[p]) for p, need in zip(step.changing, step.ends_need, strict=True) if need]
+    outputs_need, ends_need = step.needs[min(run.steps, len(step.needs)) - 1]
+    results = [(n, out) for n, out in enumerate(outputs) if outputs_need[n]]
+    results += [(len(outputs) + p, ends[p]) for p in step.changing if ends_need[p]]
     for number, tensor in results:
         tensor.node = Node(tick(), _result(number), [node], {}, (), tensor.shape)
         tensor.requires_grad = True

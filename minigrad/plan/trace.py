@@ -20,9 +20,10 @@ from minigrad.nest import leaves, map_nest
 from minigrad.plan.abstract import Abstract
 from minigrad.plan.fuse import distribute, fuse
 from minigrad.plan.graph import Graph, Value, is_opaque, is_random
+from minigrad.plan.needs import Reach, needs_by_step
 from minigrad.plan.shadow import Shadow
 from minigrad.plan.simplify import simplify
-from minigrad.tape import Node, Tape, enable_grad, no_grad
+from minigrad.tape import Node, Tape, enable_grad, no_grad, recorder
 from minigrad.tensor import Tensor
 
 
@@ -62,6 +63,7 @@ class Step:
         cotangents: for each output the gradient with respect to it, given for each step; None where none flows.
         carried: for each carry the gradient with respect to it after a step, which the step after it has computed.
         ends_need: for each carry whether the state after the last step needs a gradient.
+        needs: for 1, 2, ... steps, and last for all more, which outputs need one, and which tensors of the last state.
         guarded: indices of the leaves that must not be updated before the backward: the tape would keep their values.
         x_grad: one step's gradient with respect to x; None where none flows.
         carry_grads: one step's gradient with respect to each carry before it.
@@ -79,6 +81,7 @@ class Step:
     cotangents: list[Value | None]
     carried: list[Value | None]
     ends_need: list[bool]
+    needs: list[tuple[list[bool], list[bool]]]
     guarded: set[int]
     x_grad: Value | None
     carry_grads: list[Value | None]
@@ -86,28 +89,39 @@ class Step:
 
 
 class Trace(Tape):
-    """A tape that also remembers the dtype of each result."""
+    """A tape that also remembers the dtype of each result, and whether it needs a gradient if an input does."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dtypes: dict[Node, Any] = {}
+        self.recorded: dict[Node, bool] = {}
 
     def note(self, node: Node, y: Any) -> None:
         super().note(node, y)
         self.dtypes[node] = y.dtype
+        self.recorded[node] = recorder.grad and bool(node.primitive.rules)
 
 
 def trace(cell: Cell, request: Request) -> Step:
     """The step of a cell, or `PlanError` with the reason why it cannot be had."""
+    for _ in range(2):
+        try:
+            return _traced(cell, request)
+        except _DrawnError:  # or another thread has drawn just now
+            pass
+    return _traced(cell, request)
+
+
+def _traced(cell: Cell, request: Request) -> Step:
     with use_backend("numpy"), np.errstate(all="ignore"), _no_draws(cell):
         graph = Graph(simplify)
-        forward = _Tracing(cell, request, [leaf.requires_grad for leaf in leaves(request.state)])
-        step = forward.imported(graph)
+        first = _Tracing(cell, request, [leaf.requires_grad for leaf in leaves(request.state)])
+        step, needing = first.imported(graph), first.needing
         # A tensor of the state that needs no gradient before the first step may need one after it, because of a
-        # parameter, and so before the second. Trace until the same need one before and after; at least twice, since
-        # a step that gives another program the second time depends on something that no program sees.
+        # parameter, and so before the second. Trace until the same need one before and after; at least twice, since a
+        # step that gives another program the second time depends on something that no program sees.
         while True:
-            again = _Tracing(cell, request, forward.needing)
+            again = _Tracing(cell, request, needing)
             repeated = again.imported(graph)
             found = [(traced.outputs, traced.results, traced.changing) for traced in (step, repeated)]
             if found[0] != found[1]:
@@ -116,13 +130,17 @@ def trace(cell: Cell, request: Request) -> Step:
                     "arguments. Random numbers come from mg.dropout_mask, mg.normal and mg.uniform; what counts "
                     "steps belongs in the state"
                 )
-            if again.needing == forward.needing:
+            if again.needing == needing:
                 break
-            forward = again
+            needing = again.needing
         again.rewrite(repeated)
         if request.grad:
             again.differentiate(repeated)
         return repeated
+
+
+class _DrawnError(PlanError):
+    """A generator that is not ours has moved on."""
 
 
 @contextmanager
@@ -131,19 +149,20 @@ def _no_draws(cell: Cell) -> Iterator[None]:
     ours, python_s, numpy_s = random_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
-        for name, before, after in (
-            ("Python's random", python_s, random.getstate()),
-            ("np.random", *(pickle.dumps(state) for state in (numpy_s, np.random.get_state()))),  # noqa: NPY002
-        ):
-            if before != after:
-                raise PlanError(
-                    f"{type(cell).__name__}.step draws with {name}, which a program does not. Random numbers come from "
-                    "mg.dropout_mask, mg.normal and mg.uniform"
-                )
     finally:
         set_random_state(ours)
-        random.setstate(python_s)
-        np.random.set_state(numpy_s)  # noqa: NPY002
+        drawn = []
+        if random.getstate() != python_s:
+            random.setstate(python_s)
+            drawn.append("Python's random")
+        if pickle.dumps(np.random.get_state()) != pickle.dumps(numpy_s):  # noqa: NPY002
+            np.random.set_state(numpy_s)  # noqa: NPY002
+            drawn.append("np.random")
+    if drawn:
+        raise _DrawnError(
+            f"{type(cell).__name__}.step draws with {' and '.join(drawn)}, which a program does not. Random numbers "
+            "come from mg.dropout_mask, mg.normal and mg.uniform"
+        )
 
 
 class _Tracing:
@@ -158,7 +177,7 @@ class _Tracing:
     """
 
     def __init__(self, cell: Cell, request: Request, needing: list[bool]) -> None:
-        self.cell = cell
+        self.cell, self.request = cell, request
         shadow = Shadow(cell)
         self.originals, self.copies = shadow.originals, shadow.tensors
         self.x = request.x
@@ -206,6 +225,8 @@ class _Tracing:
             self.reader.value_of[id(copy)] = value
             given.append((value, original))
         self.reader.read(self.tape.nodes)
+        reach = Reach(self.tape.recorded, self.old)
+        first = [leaf.requires_grad for leaf in leaves(self.request.state)]
         return Step(
             graph=graph,
             x=x,
@@ -218,6 +239,7 @@ class _Tracing:
             cotangents=[None] * len(self.outputs),
             carried=[None] * len(changing),
             ends_need=[self.new[i].requires_grad for i in changing],
+            needs=needs_by_step(first, list(map(reach.of, self.outputs)), list(map(reach.of, self.new))),
             guarded={self.reader.value_of[leaf].index for leaf in self._kept() if leaf in self.reader.value_of},
             x_grad=None,
             carry_grads=[None] * len(changing),

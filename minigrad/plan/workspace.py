@@ -46,7 +46,7 @@ class Workspace:
         self.values = layout.program.step.graph.values
         span = min(checkpoint_every or steps, steps)
         per_step = sum(prod(b.shape) * b.dtype.itemsize for b in layout.buffers if b.extent is Extent.CHUNK)
-        joined = [self.values[slot.value] for slot in code.slots["backward"] if slot.part == "joined"]
+        joined = [self.values[slot.value] for slot in code.slots["backward"] if slot.kind == "joined"]
         per_step += sum(prod(value.shape) * value.dtype.itemsize for value in joined)
         columns = max((value.shape[0] for value in joined), default=1)
         length = max(1, min(span, max(CHUNK_BYTES // max(per_step, 1), -(-CHUNK_COLUMNS // columns))))
@@ -128,10 +128,10 @@ class Workspace:
             owner = self.layout.owner(value)
             buffer = self.layout.buffers[self.layout.buffer_of[owner.index]]
             base = _blank(self._stored_shape(buffer), buffer.dtype)
-            view = self._natural(value, base, slot.part == "after")
-            if slot.part not in (None, "after"):
-                view = part_of(view, tuple(slice(*p) if isinstance(p, tuple) else p for p in slot.part))
-            view = shaped(view, slot.rank, slot.swapped)
+            view = self._natural(value, base, slot.kind == "after")
+            if slot.part is not None:
+                view = _part_of(view, tuple(slice(*p) if isinstance(p, tuple) else p for p in slot.part))
+            view = _shaped(view, slot.rank, slot.swapped)
             shape, strides = view.shape, view.strides
             if buffer.extent is not Extent.STEP:
                 shape, strides = (self._lengths[buffer.extent], *shape), (base.strides[0], *strides)
@@ -143,14 +143,14 @@ class Workspace:
         """A value at the first step of its memory, batch first."""
         if value.index in self.layout.pieces:
             whole, part = self.layout.pieces[value.index]
-            return part_of(self._natural(whole, base), part)
+            return _part_of(self._natural(whole, base), part)
         if is_view(value):
             operand = self._natural(value.values[0], base)
             if value.name == "getitem":
-                return part_of(operand, value.attrs["index"])
+                return _part_of(operand, value.attrs["index"])
             return value.op.forward(np, operand, **value.attrs)  # type: ignore[union-attr]
         if self.layout.extent_of(value) is not Extent.STEP:
-            base = part_of(base, self.layout.offset(value, after))
+            base = _part_of(base, self.layout.offset(value, after))
         return base.swapaxes(-1, -2) if is_feature_major(value) else base
 
     def over_time(self, slot: Slot, arrays: dict[int, Any]) -> Any:
@@ -170,12 +170,12 @@ class Workspace:
             columns = m * self._lengths[Extent.CHUNK]
             self._joined[key] = self.backend.xp.empty((n, columns + PADDING), value.dtype)[:, :columns]
         arrays = [(self._joined[key][:, : m * (b - a)], b - a) for a, b in self.chunks]
-        if slot.part != "joining":
+        if slot.kind != "joining":
             return [array for array, _ in arrays]
         return [array.reshape(n, steps, m).transpose(1, 0, 2) for array, steps in arrays]
 
     def _argument(self, slot: Slot, arrays: dict[int, Any]) -> Any:
-        if slot.part in ("joined", "joining"):
+        if slot.kind in ("joined", "joining"):
             return self._side_by_side(slot)
         extent = self.layout.extent_of(self.values[slot.value])
         batched = self.over_time(slot, arrays)
@@ -184,7 +184,7 @@ class Workspace:
         starts = [self._start(extent, c) for c in range(len(self.chunks))]
         if slot.per == "chunk":
             return [batched[a - start : b - start] for (a, b), start in zip(self.chunks, starts, strict=True)]
-        each = [part_of(batched, n) for n in range(len(batched))] if batched.ndim == 1 else list(batched)
+        each = [_part_of(batched, n) for n in range(len(batched))] if batched.ndim == 1 else list(batched)
         if extent is Extent.RUN or len(self.chunks) == 1:
             return each
         return [each[t - start] for (a, b), start in zip(self.chunks, starts, strict=True) for t in range(a, b)]
@@ -203,16 +203,15 @@ class Workspace:
 
     def _constant(self, slot: Slot, known: dict[int, Any]) -> Any:
         array = known[slot.value]
-        if slot.part is None:
-            return shaped(array, slot.rank, slot.swapped)
-        xp, (_, *shape) = self.backend.xp, slot.part
-        array = shaped(xp.broadcast_to(array, shape), slot.rank, slot.swapped)
-        return xp.ascontiguousarray(array)
+        if slot.kind != "repeated":
+            return _shaped(array, slot.rank, slot.swapped)
+        xp = self.backend.xp
+        return xp.ascontiguousarray(_shaped(xp.broadcast_to(array, slot.part), slot.rank, slot.swapped))
 
     def _is_fixed(self, slot: Slot) -> bool:
         """Whether an argument is the same for all runs in this memory."""
         value = self.values[slot.value]
-        if slot.part in ("joined", "joining"):
+        if slot.kind in ("joined", "joining"):
             return True
         if value.level is Level.CONSTANT or value is self.layout.direct:
             return False
@@ -246,13 +245,13 @@ def _address(array: Any) -> int:
     return address
 
 
-def part_of(array: Any, index: Any) -> Any:
+def _part_of(array: Any, index: Any) -> Any:
     """A view of a part, also where it is a single element."""
     index = index if isinstance(index, tuple) else (index,)
     return array[index if Ellipsis in index else (*index, ...)]
 
 
-def shaped(view: Any, rank: int, swapped: bool) -> Any:
+def _shaped(view: Any, rank: int, swapped: bool) -> Any:
     """With axes of size 1 in front up to a rank, and the last two axes exchanged."""
     if view.ndim < rank:
         view = view.reshape((1,) * (rank - view.ndim) + view.shape)
