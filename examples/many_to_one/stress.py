@@ -36,10 +36,8 @@ def split(words: list[tuple[str, int, str]]) -> dict[str, list[tuple[str, int, s
     beginnings = sorted({word[:5] for word, _, _ in words})
     order = np.random.default_rng(0).permutation(len(beginnings)) / len(beginnings)
     place = dict(zip(beginnings, order.tolist(), strict=True))
-    part = {
-        word: "train" if (p := place[word[:5]]) < 0.8 else "validation" if p < 0.85 else "test" for word, _, _ in words
-    }
-    return {name: [word for word in words if part[word[0]] == name] for name in ("train", "validation", "test")}
+    bounds = {"train": (0, 0.8), "validation": (0.8, 0.85), "test": (0.85, 1)}
+    return {part: [word for word in words if low <= place[word[0][:5]] < high] for part, (low, high) in bounds.items()}
 
 
 class StressFinder(mg.Module):
@@ -69,7 +67,7 @@ def step(model: StressFinder, batch: Batch) -> tuple[mg.Tensor, dict[str, mg.Ten
 
 def main() -> None:
     chosen = options(__doc__.splitlines()[0], epochs=8, cell="gru")
-    words = split(read_words()[:: 10 if chosen.small else 1])
+    words = {part: found[:: 10 if chosen.small else 1] for part, found in split(read_words()).items()}
     data = {part: [([LETTERS.index(a) for a in word], place) for word, place, _ in words[part]] for part in words}
     train, validation, test = (Batches(data[part], 64) for part in ("train", "validation", "test"))
     console.print(f"{len(words['train']):,} words to train on, {len(words['test']):,} held out")
