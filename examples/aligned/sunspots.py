@@ -64,7 +64,7 @@ def draw(years: np.ndarray, numbers: np.ndarray, one_step: np.ndarray, free: np.
     axes.plot(held_out, one_step, color="tab:blue", label="forecast one year ahead")
     axes.plot(held_out, free, color="tab:orange", linestyle="--", label=f"forecast made in {held_out[0] - 1}")
     axes.axvspan(TRAINING_UNTIL + 0.5, VALIDATION_UNTIL + 0.5, color="0.92", label="validation")
-    axes.set(xlabel="year", ylabel="sunspot number", title="Yearly sunspots: held out since 1955", ylim=(0, 230))
+    axes.set(xlabel="year", ylabel="sunspot number", title="Yearly sunspots: held out since 1955", ylim=(0, 270))
     axes.legend(loc="upper left", ncols=2)
     save_picture(figure, path)
 
