@@ -1,0 +1,1 @@
+"""One input, a sequence out: captions and names."""

@@ -1,0 +1,120 @@
+"""A picture of a number in, its name in one of six languages out: an image encoder and a recurrent decoder.
+
+Two handwritten digits side by side show a number from 0 to 99. The encoder makes one vector of the picture and of the
+language asked for; the decoder gets it as its first input, and from then on the letters that it has written itself
+(Vinyals et al. 2015, "Show and tell"). A caption counts only if every letter is right. The pictures of the held-out
+numbers are made of handwritten digits that no training picture holds.
+"""
+
+import csv
+import gzip
+from collections import Counter
+
+import numpy as np
+from num2words import num2words
+
+import minigrad as mg
+from examples.common import data_file, options, pyplot, report, save_picture, show
+from minigrad.decoding import generate
+from minigrad.train import Batches, Cosine, Trainer
+
+LANGUAGES = ("en", "de", "fr", "es", "fi", "tr")
+NAMES = {(number, language): num2words(number, lang=language) for number in range(100) for language in LANGUAGES}
+LETTERS = ["", *sorted(set("".join(NAMES.values())))]  # class 0 begins and ends a caption
+CODES = {name: [0, *map(LETTERS.index, name), 0] for name in NAMES.values()}
+
+
+class Captioner(mg.Module):
+    def __init__(self, cell, hidden_size, letter_size=32):
+        self.digit = mg.Sequential(mg.Linear(64, 64), mg.relu)  # the same weights for both digits
+        self.language = mg.Embedding(len(LANGUAGES), 16)
+        self.first = mg.Linear(2 * 64 + 16, letter_size)
+        self.letter = mg.Embedding(len(LETTERS), letter_size)
+        self.decoder = mg.recurrent(cell, letter_size, hidden_size)
+        self.output = mg.Linear(hidden_size, len(LETTERS))
+
+    def encode(self, pictures, languages):
+        """Pictures (2, B, 64) and languages (B,) to the first input of the decoder (B, letter_size)."""
+        left, right = self.digit(pictures)
+        return self.first(mg.concat([left, right, self.language(languages)], axis=-1))
+
+    def forward(self, pictures, languages, letters, lengths):
+        """Scores of the next letter after each of the letters (T, B): (T, B, letters)."""
+        first = mg.expand_dims(self.encode(pictures, languages), 0)
+        ys, _ = self.decoder(mg.concat([first, self.letter(letters)]), lengths=[n + 1 for n in lengths])
+        return self.output(ys[1:])
+
+    def write(self, pictures, languages):
+        """The likeliest captions, letter by letter."""
+        _, state = self.decoder(mg.expand_dims(self.encode(pictures, languages), 0))
+
+        def step(letters, state):
+            ys, state = self.decoder(mg.expand_dims(self.letter(letters), 0), state)
+            return self.output(ys[0]), state
+
+        start = mg.zeros(len(languages), dtype="int64")
+        made = generate(step, start, state, max_length=max(map(len, CODES.values())), end=0)
+        return ["".join(LETTERS[letter] for letter in row) for row in made.sequences.numpy().T.tolist()]
+
+
+def step(model, batch):
+    pictures, languages, letters = batch
+    lengths = [length - 1 for length in batch.lengths[2]]
+    return mg.loss("cross_entropy")(model(pictures, languages, letters[:-1], lengths), letters[1:], lengths=lengths)
+
+
+def pairs(images, digits, count, draw):
+    """Random pairs of digits as (picture, language, letters), and the captions that are asked for."""
+    chosen, languages = draw.integers(len(images), size=(count, 2)), draw.integers(len(LANGUAGES), size=count)
+    numbers = digits[chosen] @ [10, 1]
+    names = [NAMES[number, LANGUAGES[language]] for number, language in zip(numbers, languages, strict=True)]
+    examples = [(images[two], language, CODES[n]) for two, language, n in zip(chosen, languages, names, strict=True)]
+    return examples, names
+
+
+def main():
+    args = options(__doc__.splitlines()[0], epochs=20, cell="lstm", hidden=128, lr=4e-3)
+    with gzip.open(data_file("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
+        table = np.array(list(csv.reader(file)), dtype="float32")
+    draw = np.random.default_rng(0)
+    table = draw.permutation(table)
+    images, digits = table[:, :64] / 16, table[:, 64].astype("int64")
+    parts = [slice(0, 1200), slice(1200, 1400), slice(1400, None)]  # train, validation, test
+    counts = (6000, 300, 300) if args.small else (12000, 1000, 2000)
+    made = [pairs(images[part], digits[part], count, draw) for part, count in zip(parts, counts, strict=True)]
+    (training, learned), (validation, _), (test, names) = made
+
+    model = Captioner(args.cell, 64 if args.small else args.hidden)
+    optimizer = mg.optimizer("adam", model.parameters(), lr=args.lr)
+    epochs = 4 if args.small else args.epochs
+    data = Batches(training, 64)
+    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(epochs * len(data)))
+    trainer.fit(data, Batches(validation, 500), epochs=epochs)
+
+    rows = []  # of each held-out picture: its place, the language, what was asked for and what was written
+    for batch in Batches(test, 500, bucket=False).batches():
+        captions = model.write(batch[0], batch[1])
+        rows += [
+            (at, LANGUAGES[test[at][1]], names[at], ours) for at, ours in zip(batch.indices, captions, strict=True)
+        ]
+    right = {language: [ours == name for _, of, name, ours in rows if of == language] for language in LANGUAGES}
+    show("exact captions", LANGUAGES, [[f"{np.mean(right[language]):.1%}" for language in LANGUAGES]])
+    show("captions", ("language", "asked for", "written"), [row[1:] for row in rows[:8]])
+    show("wrong captions", ("language", "asked for", "written"), [row[1:] for row in rows if row[2] != row[3]][:8])
+    exact = np.mean([name == ours for _, _, name, ours in rows])
+    commonest = Counter(learned).most_common(1)[0][0]
+    report(args.out, "exact captions", float(exact), names.count(commonest) / len(names), f"always {commonest!r}")
+    draw_captions([(test[at][0], language, ours, ours == name) for at, language, name, ours in rows[:12]], args.out)
+
+
+def draw_captions(samples, out):
+    figure, grid = pyplot().subplots(4, 3, figsize=(10, 8), layout="constrained")
+    for axes, (digits, language, caption, right) in zip(grid.flat, samples, strict=True):
+        axes.imshow(np.hstack([digit.reshape(8, 8) for digit in digits]), cmap="gray_r")
+        axes.set_title(f"{language}: {caption}", color="black" if right else "red")
+        axes.set_axis_off()
+    save_picture(figure, out / "captions.png")
+
+
+if __name__ == "__main__":
+    main()

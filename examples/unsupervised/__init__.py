@@ -1,0 +1,1 @@
+"""Sequences without labels: an autoencoder."""

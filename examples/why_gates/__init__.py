@@ -1,0 +1,1 @@
+"""Why recurrent networks have gates: gradients over long lags, and a problem that needs them."""
