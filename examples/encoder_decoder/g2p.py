@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 
 import minigrad as mg
 from examples.common import data_file, options, pyplot, report, save_picture, show
+from examples.encoder_decoder._draw import draw_attention
 from examples.encoder_decoder._errors import edit_distance, error_rates
 from examples.encoder_decoder._model import END, OWN, EncoderDecoder, shifted
 from minigrad.train import Batches, Cosine, Trainer
@@ -33,15 +34,15 @@ def most_frequent(pairs):
     return {letter: count.most_common(1)[0][0] for letter, count in counts.items()}
 
 
-def draw(model, examples, phones, path):
-    """The attention's weights for some examples: which letters the decoder looks at for each phoneme."""
-    figure, axes = pyplot().subplots(2, 3, figsize=(10, 7), layout="constrained")
-    for axis, (word, classes) in zip(axes.flat, examples, strict=True):
-        letters = mg.tensor([[1 + LETTERS.index(letter)] for letter in word])
-        weights = model.attend(letters, [len(word)], mg.tensor([[c] for c in classes] + [[END]]))
-        axis.imshow(weights[:, :, 0].numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axis.set_xticks(range(len(word)), list(word))
-        axis.set_yticks(range(len(classes) + 1), [*(phones[c] for c in classes), "end"])
+def draw_errors(found, pairs, path):
+    """The phoneme error rate by the number of letters, where there are at least 20 words."""
+    by_length = defaultdict(list)
+    for said, (word, wanted) in zip(found, pairs, strict=True):
+        by_length[len(word)].append((said, wanted))
+    lengths = sorted(length for length, words in by_length.items() if len(words) >= 20)
+    figure, axes = pyplot().subplots(layout="constrained")
+    axes.plot(lengths, [error_rates(*zip(*by_length[length], strict=True))[0] for length in lengths], marker="o")
+    axes.set(xlabel="letters", ylabel="phoneme error rate in %", ylim=(0, None))
     save_picture(figure, path)
 
 
@@ -56,10 +57,11 @@ def main():
         test, held_out, train, args.epochs, args.hidden_size = test[:500], held_out[:200], train[:7000], 2, 64
     phones = ["", *sorted({phone for _, said in pairs for phone in said})]  # number 0 is END
 
+    def coded(word):
+        return [1 + LETTERS.index(letter) for letter in word]
+
     def batches(pairs, size):
-        letters = [[1 + LETTERS.index(letter) for letter in word] for word, _ in pairs]
-        said = [[*map(phones.index, said), END] for _, said in pairs]
-        return Batches(list(zip(letters, said, strict=True)), size)
+        return Batches([(coded(word), [*map(phones.index, said), END]) for word, said in pairs], size)
 
     def cut(classes):
         """The sequences in classes (T, B), each up to its END."""
@@ -106,8 +108,10 @@ def main():
     samples = [(test[i][0], " ".join(methods[name][i]), " ".join(wanted[i])) for i in range(12)]
     show("samples", ["word", "said", "dictionary"], samples)
     if args.attention:
-        long = [i for i in range(len(test)) if len(test[i][0]) > 7][:6]
-        draw(model, [(test[i][0], found[i]) for i in long], phones, args.out / "attention.png")
+        long = [(i, test[i][0]) for i in range(len(test)) if len(test[i][0]) > 7][:6]
+        examples = [(word, coded(word), methods[name][i], found[i]) for i, word in long]
+        draw_attention(model, examples, args.out / "attention.png")
+    draw_errors(methods[name], test, args.out / "errors.png")
     first, *_, final = rates
     report(args.out, "phoneme error rate in %", rates[final][0], rates[first][0], first, lower_is_better=True)
 

@@ -4,7 +4,8 @@ import random
 from gettext import GNUTranslations
 
 import minigrad as mg
-from examples.common import data_file, options, pyplot, report, save_picture, show
+from examples.common import data_file, options, report, show
+from examples.encoder_decoder._draw import draw_attention
 from examples.encoder_decoder._errors import edit_distance, error_rates
 from examples.encoder_decoder._model import END, EncoderDecoder, shifted
 from minigrad.train import Batches, Cosine, Trainer
@@ -28,17 +29,6 @@ def read_names(language, longest):
             words = tuple(sorted(name.lower().replace(",", "").split()))
             groups.setdefault(words, []).append((name, translated))
     return list(groups.values())
-
-
-def draw(model, examples, path):
-    """The attention's weights for some names: at which characters the decoder looks when it writes one."""
-    figure, axes = pyplot().subplots(2, 2, figsize=(11, 9), layout="constrained")
-    for axis, (name, classes, written, coded) in zip(axes.flat, examples, strict=True):
-        weights = model.attend(mg.tensor([[c] for c in coded]), [len(name)], mg.tensor([[c] for c in [*classes, END]]))
-        axis.imshow(weights[:, :, 0].numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axis.set_xticks(range(len(name)), list(name))
-        axis.set_yticks(range(len(written) + 1), [*written, "end"])
-    save_picture(figure, path)
 
 
 def main():
@@ -101,7 +91,8 @@ def main():
         "samples", ["English", "this model", "pycountry"], [(test[i][0], written[i], test[i][1]) for i in changed[:12]]
     )
     long = sorted(changed[:100], key=lambda i: -len(test[i][0]))[:4]
-    draw(model, [(test[i][0], found[i], written[i], coded(test[i][0])) for i in long], args.out / "attention.png")
+    examples = [(test[i][0], coded(test[i][0]), written[i], found[i]) for i in long]
+    draw_attention(model, examples, args.out / "attention.png")
     report(args.out, "character error rate in %", rows[1][2], rows[0][2], "copying the name", lower_is_better=True)
 
 
