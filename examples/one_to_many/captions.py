@@ -74,6 +74,8 @@ def pairs(images, digits, count, draw):
 
 def main():
     args = options(__doc__.splitlines()[0], epochs=20, cell="lstm", hidden=128, lr=4e-3)
+    if args.small:
+        args.epochs, args.hidden, args.lr = 9, 64, 0.01
     with gzip.open(data_file("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
         table = np.array(list(csv.reader(file)), dtype="float32")
     draw = np.random.default_rng(0)
@@ -84,12 +86,11 @@ def main():
     made = [pairs(images[part], digits[part], count, draw) for part, count in zip(parts, counts, strict=True)]
     (training, learned), (validation, _), (test, names) = made
 
-    model = Captioner(args.cell, 64 if args.small else args.hidden)
+    model = Captioner(args.cell, args.hidden)
     optimizer = mg.optimizer("adam", model.parameters(), lr=args.lr)
-    epochs = 4 if args.small else args.epochs
     data = Batches(training, 64)
-    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(epochs * len(data)))
-    trainer.fit(data, Batches(validation, 500), epochs=epochs)
+    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
+    trainer.fit(data, Batches(validation, 500), epochs=args.epochs)
 
     rows = []  # of each held-out picture: its place, the language, what was asked for and what was written
     for batch in Batches(test, 500, bucket=False).batches():

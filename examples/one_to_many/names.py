@@ -86,12 +86,10 @@ def main():
         args.epochs, args.hidden = 6, 64
     pairs = read_names()
     letters = ["", *sorted(set("".join(name for _, name in pairs)))]  # class 0 begins and ends a name
-    order = np.random.default_rng(0).permutation(sorted({name for _, name in pairs})).tolist()
-    tenth = len(order) // 10
-    known, validated, unseen = set(order[2 * tenth :]), set(order[:tenth]), set(order[tenth : 2 * tenth])
+    order = np.random.default_rng(0).permutation(sorted({name for _, name in pairs}))
+    validated, unseen, known = map(set, np.split(order, [len(order) // 10, len(order) // 5]))
     coded = [(name, ([0, *map(letters.index, name), 0], condition)) for condition, name in pairs]
-    parts = ([example for name, example in coded if name in part] for part in (known, validated, unseen))
-    training, validation, test = parts
+    training, validation, test = ([pair for name, pair in coded if name in part] for part in (known, validated, unseen))
 
     model = Namer(len(letters), args.cell, args.hidden)
     data = Batches(training, 64)

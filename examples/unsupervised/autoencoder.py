@@ -15,22 +15,24 @@ import minigrad as mg
 from examples.common import data_file, options, pyplot, report, save_picture, show
 from minigrad.train import Batches, Cosine, Trainer
 
+CODE = 2
+
 
 class Autoencoder(mg.Module):
-    def __init__(self, cell, hidden_size, code_size):
+    def __init__(self, cell, hidden_size):
         self.encoder = mg.recurrent(cell, 8, hidden_size)
-        self.code = mg.Linear(hidden_size, code_size)
-        self.spread = mg.Sequential(mg.Linear(code_size, hidden_size), mg.relu)
+        self.code = mg.Linear(hidden_size, CODE)
+        self.spread = mg.Sequential(mg.Linear(CODE, hidden_size), mg.relu)
         self.decoder = mg.recurrent(cell, hidden_size, hidden_size)
         self.row = mg.Linear(hidden_size, 8)
 
     def encode(self, rows):
-        """Rows (T, B, 8) to codes (B, code_size)."""
+        """Rows (T, B, 8) to codes (B, CODE)."""
         ys, _ = self.encoder(rows)
         return self.code(ys[-1])
 
     def decode(self, codes, steps=8):
-        """Codes (B, code_size) to rows (T, B, 8), as scores of a pixel being black."""
+        """Codes (B, CODE) to rows (T, B, 8), as scores of a pixel being black."""
         told = self.spread(codes)
         ys, _ = self.decoder(mg.broadcast_to(told, (steps, *told.shape)))
         return self.row(ys)
@@ -56,7 +58,7 @@ def nearest_neighbour(codes, digits, known_codes, known_digits):
 
 
 def main():
-    args = options(__doc__.splitlines()[0], epochs=300, cell="gru", hidden=64, code=2, lr=4e-3)
+    args = options(__doc__.splitlines()[0], epochs=300, cell="gru", hidden=64, lr=4e-3)
     if args.small:
         args.epochs, args.hidden, args.lr = 60, 48, 0.01
     with gzip.open(data_file("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
@@ -66,7 +68,7 @@ def main():
     known, validation, test = slice(0, 1200), slice(1200, 1400), slice(1400, None)
     rows = [(picture.reshape(8, 8),) for picture in pictures]
 
-    model = Autoencoder(args.cell, args.hidden, args.code)
+    model = Autoencoder(args.cell, args.hidden)
     data = Batches(rows[known], 50)
     schedule, optimizer = Cosine(args.epochs * len(data)), mg.optimizer("adam", model.parameters(), lr=args.lr)
     trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=schedule)
@@ -75,7 +77,7 @@ def main():
     with mg.no_grad():
         codes = model.encode(mg.tensor(pictures.reshape(-1, 8, 8).transpose(1, 0, 2)))
         drawn = mg.sigmoid(model.decode(codes)).numpy().transpose(1, 0, 2)
-    codes, components = codes.numpy(), pca(pictures[known], args.code)(pictures)
+    codes, components = codes.numpy(), pca(pictures[known], CODE)(pictures)
     ours, linear, pixels = (
         nearest_neighbour(found[test], digits[test], found[known], digits[known])
         for found in (codes, components, pictures)
@@ -85,7 +87,7 @@ def main():
     print(f"with all 64 pixels instead of a code the nearest picture shows the same digit in {pixels:.1%}")
     draw_codes(codes[test], components[test], digits[test], args.out)
     draw_pictures(pictures[test][:10], drawn[test][:10], args.out)
-    report(args.out, "nearest code has the same digit", ours, linear, f"PCA to {args.code} numbers")
+    report(args.out, "nearest code has the same digit", ours, linear, f"PCA to {CODE} numbers")
 
 
 def draw_codes(codes, components, digits, out):
@@ -93,7 +95,7 @@ def draw_codes(codes, components, digits, out):
     for axes, title, points in zip(panels, ("autoencoder", "PCA"), (codes, components), strict=True):
         axes.scatter(points[:, 0], points[:, 1], s=0)  # for the limits
         for point, digit in zip(points, digits, strict=True):
-            axes.text(*point[:2], str(digit), color=f"C{digit}", fontsize=8, ha="center", va="center")
+            axes.text(*point, str(digit), color=f"C{digit}", fontsize=8, ha="center", va="center")
         axes.set(title=title, xlabel="first number of the code", ylabel="second")
     save_picture(figure, out / "codes.png")
 

@@ -61,7 +61,7 @@ def main():
         rows = [(f"{sum_:.3f}", f"{answer:.3f}") for sum_, answer in zip(batch[1].numpy(), answers, strict=True)]
         show(f"{cell}: squared error {errors[cell]:.4f} on new sequences", ("sum", "answer"), rows)
 
-    best = min(errors, key=errors.get)
+    best = min(curves, key=lambda cell: curves[cell][-1])
     always_1 = float(np.mean([(total - 1) ** 2 for _, total in test]))
     report(args.out, f"mean squared error ({best})", errors[best], always_1, "always 1", lower_is_better=True)
     figure, axes = pyplot().subplots(figsize=(7, 4.2), layout="constrained")
