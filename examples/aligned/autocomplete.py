@@ -18,7 +18,6 @@ import minigrad as mg
 from examples.common import options, pyplot, report, save_picture, show
 from minigrad.decoding import beam_search, generate, sample
 from minigrad.demo import CharacterModel
-from minigrad.losses import cross_entropy
 from minigrad.train import Cosine, Streams, Trainer, Truncated
 
 BEGINNINGS = ("The following exa", "If the object is not ", "Changed in ver", "raises a TypeE", "def __", "import ")
@@ -71,7 +70,7 @@ def draw(model: CharacterModel, history, baseline: float, characters: list[str],
     """Bits per character over the epochs, and those of each character of a held-out passage."""
     with mg.no_grad():
         scores, _ = model(mg.tensor(codes[:-1])[:, None])
-        bits = cross_entropy(scores[:, 0], codes[1:], reduction="none").numpy() / math.log(2)
+        bits = mg.loss("cross_entropy", reduction="none")(scores[:, 0], codes[1:]).numpy() / math.log(2)
     figure, (curve, passage) = pyplot().subplots(2, figsize=(9, 7), layout="constrained")
     epochs = range(1, len(history.records) + 1)
     for name, label in (("train_loss", "training"), ("validation_loss", "validation")):
