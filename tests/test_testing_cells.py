@@ -267,6 +267,39 @@ class Careless(mg.RecurrentLayer):
         return mg.Recurrent(self.cell)(x, state, lengths, return_states)
 
 
+class WrongRuleInTraining(Sound):
+    def after(self, h: Any) -> Any:
+        return half(h) if self.training else 0.5 * h
+
+
+class MixesTheBatchInTraining(Sound):
+    def between(self, h: Any) -> Any:
+        return h - h.mean(axis=0, keepdims=True) if self.training else h
+
+
+class StartNotTrained(Sound):
+    def __init__(self, input_size: int = I, hidden_size: int = H) -> None:
+        super().__init__(input_size, hidden_size)
+        self.start = mg.Parameter(mg.normal(shape=(1, hidden_size)))
+
+    def init_state(self, batch_size: int) -> Any:
+        return mg.broadcast_to(half(self.start), (batch_size, self.hidden_size))
+
+
+class WritesIntoX(Sound):
+    def step(self, x: mg.Tensor, h: mg.Tensor) -> Any:
+        x.data[...] *= 0.9
+        return super().step(x, h)
+
+
+SUBTLE: list[tuple[str, Callable[..., Any]]] = [
+    ("gradients", WrongRuleInTraining),
+    ("gradients", StartNotTrained),
+    ("batch_of_one", MixesTheBatchInTraining),
+    ("padding", MixesTheBatchInTraining),
+    ("padding_reversed", MixesTheBatchInTraining),
+    ("inputs_unchanged", WritesIntoX),
+]
 DEFECTS: dict[str, Callable[..., Any]] = {
     "contract": WrongOutputSize,
     "reference": SwappedState,
@@ -331,6 +364,54 @@ def test_so_it_does_around_a_wrapped_cell(check: str) -> None:
     assert (result.status, result.reason[:6]) == ("failed", "around"), result
 
 
+@pytest.mark.parametrize(("check", "defect"), SUBTLE)
+def test_it_catches_what_shows_in_training_or_at_the_start_alone(check: str, defect: Any) -> None:
+    assert judged(check, defect).status == "failed"
+
+
+class Frozen(Sound):
+    """Only what comes after is trained."""
+
+    def __init__(self, input_size: int = I, hidden_size: int = H) -> None:
+        super().__init__(input_size, hidden_size)
+        self.w.requires_grad = self.u.requires_grad = False
+        self.out = mg.Parameter(mg.normal(shape=(hidden_size,)))
+
+    def after(self, h: Any) -> Any:
+        return h * self.out
+
+
+class Linear(mg.Cell):
+    """Nothing to train, and linear."""
+
+    input_size = hidden_size = I
+
+    def init_state(self, batch_size: int) -> Any:
+        return mg.zeros((batch_size, I))
+
+    def step(self, x: mg.Tensor, h: Any) -> Any:
+        h = 0.9 * h + x
+        return h, h
+
+
+@pytest.mark.parametrize("cell", [Frozen, Linear])
+def test_frozen_and_linear_cells_are_sound(cell: Any) -> None:
+    assert [r for r in check_cell(lambda: cell()) if r.status == "failed"] == []
+
+
+def test_an_expected_failure_that_cannot_be_tried_here_is_not_run() -> None:
+    (result,) = check_cell(Sound, only="backend[cupy]", expected_failures={"backend[cupy]": "its primitive is NumPy's"})
+    assert result.status in ("not run", "failed")
+
+
+def test_a_cell_that_ends_the_program_has_failed() -> None:
+    def leave() -> Any:
+        raise SystemExit(3)
+
+    (result,) = check_cell(leave, only="contract")
+    assert (result.status, result.reason) == ("failed", "SystemExit: 3")
+
+
 # --- what wrappers promise besides
 
 
@@ -353,6 +434,11 @@ class Hides(Wrapper):
         self.step = cell.step  # type: ignore[method-assign]  # the defect
 
 
+class StartsAtZero(Wrapper):
+    def init_state(self, batch_size: int) -> Any:
+        return mg.nest.map_nest(mg.zeros_like, self.cell.init_state(batch_size))
+
+
 class OnlyLSTM(Wrapper):
     def __init__(self, cell: Any) -> None:
         super().__init__(cell)
@@ -361,6 +447,7 @@ class OnlyLSTM(Wrapper):
 
 WRAPPER_DEFECTS = {
     "keeps_parameters": Hides,
+    "keeps_the_start": StartsAtZero,
     "passes_sizes_on": Wrapper,
     "wraps_itself": OnlyLSTM,
     "refuses_others": Wrapper,

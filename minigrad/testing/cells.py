@@ -160,7 +160,9 @@ def tbptt_equals_bptt(subject: Subject) -> Measured:
     whole = run(layer, x, gradients=False)
     weights = fixed("outputs", whole["outputs"])
     wanted = run(layer, x, weights=_only_outputs(weights))
-    wanted = {f"gradient of {name}": wanted[f"gradient of {name}"] for name, _ in layer.named_parameters()}
+    wanted = {
+        f"gradient of {name}": wanted[f"gradient of {name}"] for name, p in layer.named_parameters() if p.requires_grad
+    }
     wanted["loss"] = (whole["outputs"] * weights).sum(keepdims=True).reshape(())
     parts = [compare(_by_tbptt(layer, x, weights), wanted)]
     first = run(layer, x[:2], weights=_only_outputs(weights[:2]))
@@ -177,7 +179,7 @@ def _only_outputs(weights: Any) -> Callable[[str, Any], Any]:
 
 def _by_tbptt(layer: Any, x: Any, weights: Any, k: int = STEPS, **options: Any) -> Any:
     """The parameters' gradients, and the loss (outputs * weights), summed over the windows of `mg.tbptt`."""
-    named = dict(layer.named_parameters())
+    named = {name: parameter for name, parameter in layer.named_parameters() if parameter.requires_grad}
     found = {f"gradient of {name}": np.zeros(parameter.shape) for name, parameter in named.items()}
     total = np.zeros(())
 
@@ -198,7 +200,8 @@ def _by_tbptt(layer: Any, x: Any, weights: Any, k: int = STEPS, **options: Any) 
 
 def padding_reversed(subject: Subject) -> Measured:
     """`padding`, run from the last step to the first: each sequence from its own last step."""
-    return padding_of(subject, subject.layer(reverse=True))
+    modes = (False,) if subject.is_random else (False, True)
+    return worst(*(padding_of(subject, mg.Recurrent(_cell(subject, mode), reverse=True)) for mode in modes))
 
 
 # --- in other layers

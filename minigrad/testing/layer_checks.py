@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,19 @@ EXACT = 1e-12
 
 
 def gradients(subject: Subject) -> Measured:
-    """Of x, the state and every parameter, through all steps, against differences; also with lengths."""
-    layer = subject.layer()
-    return worst(*_gradient_errors(subject, layer, None), *_gradient_errors(subject, layer, LENGTHS))
+    """Of x, the state and every parameter, through all steps, against differences, with lengths, and from the start."""
+    return worst(*(part for training in _modes(subject) for part in _gradient_errors(subject, training)))
 
 
 def gradients_with_random_masks(subject: Subject) -> Measured:
     """The same in training, with each run's random numbers those of one seed."""
     needs_randomness(subject)
-    layer = subject.layer(training=True)
-    return worst(*_gradient_errors(subject, layer, None), *_gradient_errors(subject, layer, LENGTHS))
+    return worst(*_gradient_errors(subject, training=True))
+
+
+def _modes(subject: Subject) -> tuple[bool, ...]:
+    """Out of training; and in training too, unless that is random."""
+    return (False,) if subject.is_random else (False, True)
 
 
 def gradients_of_gradients(subject: Subject) -> Measured:
@@ -49,7 +53,7 @@ def gradients_of_gradients(subject: Subject) -> Measured:
         raise NotApplicableError("gradients of gradients are not promised (double_backward=False)")
     layer = subject.layer(training=True)
     function, tensors = _as_function(subject, layer, None)
-    wanted = [x for x in tensors if x.requires_grad] + list(layer.parameters())
+    wanted = [x for x in tensors if x.requires_grad] + _trained(layer)
     bases = [x.data for x in wanted]
     first = [np.cos(np.arange(x.size, dtype=float)).reshape(x.shape) for x in wanted]
 
@@ -59,7 +63,8 @@ def gradients_of_gradients(subject: Subject) -> Measured:
         found = grad(output, wanted, fixed("results", output.numpy()), create_graph=True)
         return mg.sum(mg.stack([(g * mg.as_tensor(w, like=g)).sum() for g, w in zip(found, first, strict=True)]))
 
-    second = grad(projected(), wanted)
+    start = projected()
+    second = grad(start, wanted) if start.requires_grad else [mg.zeros_like(x) for x in wanted]  # it is linear
     generator = np.random.default_rng(23)
     parts = []
     for _ in range(4):
@@ -78,22 +83,32 @@ def gradients_of_gradients(subject: Subject) -> Measured:
     return worst(*parts)
 
 
-def _gradient_errors(subject: Subject, layer: Any, lengths: Any) -> list[Measured]:
-    function, tensors = _as_function(subject, layer, lengths)
-    return gradient_errors(function, *tensors, parameters=layer.parameters(), order=1)
+def _gradient_errors(subject: Subject, training: bool) -> list[Measured]:
+    layer, errors = subject.layer(training), []
+    for lengths, given in ((None, True), (LENGTHS, True), (None, False)):
+        function, tensors = _as_function(subject, layer, lengths, given)
+        parameters = _trained(layer)
+        if parameters or any(tensor.requires_grad for tensor in tensors):
+            errors += gradient_errors(function, *tensors, parameters=parameters, order=1)
+    return errors
 
 
-def _as_function(subject: Subject, layer: Any, lengths: Any) -> tuple[Any, list[Any]]:
-    """The layer as a function of x and the leaves of its state to all results side by side; and such arguments."""
+def _trained(layer: Any) -> list[Any]:
+    return [parameter for parameter in layer.parameters() if parameter.requires_grad]
+
+
+def _as_function(subject: Subject, layer: Any, lengths: Any, given: bool = True) -> tuple[Any, list[Any]]:
+    """The layer as a function of x and, if `given`, the leaves of its state, to all results side by side; arguments."""
     x, state = mg.as_tensor(subject.x()), subject.state(layer)
 
     def function(x: Any, *parts: Any) -> Any:
         mg.seed(7)
-        given = iter(parts)
-        ys, last = layer(x, map_nest(lambda leaf: next(given), state), lengths=lengths)
+        left = iter(parts)
+        before = map_nest(lambda leaf: next(left), state) if given else None
+        ys, last = layer(x, before, lengths=lengths)
         return mg.concat([part.reshape(-1) for part in (ys, *leaves(last)) if is_floating(part.dtype)])
 
-    tensors = [x, *map(mg.as_tensor, leaves(state))]
+    tensors = [x, *(map(mg.as_tensor, leaves(state)) if given else ())]
     return function, [mg.Tensor(tensor.data, is_floating(tensor.dtype)) for tensor in tensors]
 
 
@@ -114,7 +129,7 @@ def plan_equals_tape(subject: Subject) -> Measured:
 
 def padding(subject: Subject) -> Measured:
     """A batch with lengths 4, 1, 2, 0 is its sequences alone, in values and gradients, whatever is in the padding."""
-    return padding_of(subject, subject.layer())
+    return worst(*(padding_of(subject, subject.layer(training)) for training in _modes(subject)))
 
 
 def padding_of(subject: Subject, layer: Any) -> Measured:
@@ -149,16 +164,18 @@ def padding_of(subject: Subject, layer: Any) -> Measured:
 
 def batch_of_one(subject: Subject) -> Measured:
     """Each sequence of a batch is computed as if it were alone."""
-    layer = subject.layer()
-    x, state = subject.x(), subject.state(layer)
-    together = run(layer, x, state)
-    parts, alone = [], []
-    for b in range(BATCH):
-        own = map_nest(lambda leaf, b=b: leaf[b : b + 1], state)
-        found = run(layer, x[:, b : b + 1], own, weights=_parts_of_a_batch(together, slice(None), b))
-        alone.append(found)
-        parts.append(compare(_sequence(together, b, STEPS), {n: a for n, a in found.items() if _by_sequence(n)}))
-    return worst(*parts, compare(together, _total(alone)))
+    parts = []
+    for training in _modes(subject):
+        layer, alone = subject.layer(training), []
+        x, state = subject.x(), subject.state(layer)
+        together = run(layer, x, state)
+        for b in range(BATCH):
+            own = map_nest(lambda leaf, b=b: leaf[b : b + 1], state)
+            found = run(layer, x[:, b : b + 1], own, weights=_parts_of_a_batch(together, slice(None), b))
+            alone.append(found)
+            parts.append(compare(_sequence(together, b, STEPS), {n: a for n, a in found.items() if _by_sequence(n)}))
+        parts.append(compare(together, _total(alone)))
+    return worst(*parts)
 
 
 def no_steps(subject: Subject) -> Measured:
@@ -299,9 +316,9 @@ def inputs_unchanged(subject: Subject) -> None:
     x = mg.as_tensor(subject.x())
     named = {"x": x, **{f"state {n}": leaf for n, leaf in enumerate(leaves(state))}, **dict(layer.named_parameters())}
     before = {name: tensor.numpy().copy() for name, tensor in named.items()}
-    for engine in ("tape", None):
+    for engine, lengths in product(("tape", None), (None, LENGTHS)):
         with by_engine(layer, engine):
-            ys, _ = layer(x, state, lengths=LENGTHS)
+            ys, _ = layer(x, state, lengths=lengths)
             if ys.requires_grad:
                 ys.sum().backward()
     if changed := [name for name, tensor in named.items() if not np.array_equal(tensor.numpy(), before[name])]:

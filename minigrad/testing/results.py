@@ -95,7 +95,9 @@ def _run(name: str, check: Check, subject: Any) -> CheckResult:
         return CheckResult(name, NOT_RUN, str(why))
     except CheckError as error:
         return CheckResult(name, FAILED, str(error))
-    except Exception as error:  # whatever a stranger's code raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a stranger's code raises, SystemExit too
         return CheckResult(name, FAILED, f"{type(error).__name__}: {error}")
     finally:
         set_backend(backend)
@@ -111,7 +113,7 @@ def _run(name: str, check: Check, subject: Any) -> CheckResult:
 
 def _judged(found: CheckResult, expected: str | None) -> CheckResult:
     """A result as it stands when the check was expected to fail, for a reason."""
-    if expected is None:
+    if expected is None or found.status == NOT_RUN:
         return found
     if found.status == FAILED:
         reason = f"{expected} ({found.reason})"

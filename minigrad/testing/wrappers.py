@@ -40,21 +40,29 @@ def check_wrapper(
 
 
 class Strange(mg.Cell):
-    """A running mean by name, with a count of steps; the output is neither, and of another size."""
+    """A running mean by name, from a learned start, with a count of steps; the output is neither, and of another size.
+
+    In training it does something else than out of it.
+    """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, input_size
+        self.start = mg.Parameter(mg.normal(shape=(1, hidden_size)))
         self.inner = mg.Linear(input_size, hidden_size)
         self.weights = {"out": mg.Parameter(mg.normal(shape=(hidden_size, input_size), std=0.5))}
 
     def init_state(self, batch_size: int) -> Any:
-        return {"count": mg.zeros(batch_size, dtype="int64"), "mean": mg.zeros((batch_size, self.hidden_size))}
+        return {
+            "count": mg.zeros(batch_size, dtype="int64"),
+            "mean": mg.broadcast_to(self.start, (batch_size, self.hidden_size)),
+        }
 
     def step(self, x: mg.Tensor, state: Any) -> Any:
         count = state["count"] + 1
         share = 1.0 / (count + 1).astype(x.dtype)
         mean = state["mean"] + mg.expand_dims(share, -1) * (mg.tanh(self.inner(x)) - state["mean"])
-        return (mean * mean) @ self.weights["out"], {"count": count, "mean": mean}
+        y = mean * mean if self.training else mean
+        return y @ self.weights["out"], {"count": count, "mean": mean}
 
 
 BASES: dict[str, Callable[[int, int], mg.Cell]] = {"rnn": mg.RNNCell, "lstm": mg.LSTMCell, "strange": Strange}
@@ -112,6 +120,24 @@ def keeps_parameters(wrapper: Callable[..., Any]) -> None:
             )
 
 
+def keeps_the_start(wrapper: Callable[..., Any]) -> None:
+    """The wrapped cell's initial state is where it begins, and in training the cell is in training."""
+    cell = _base(wrapper, Strange)
+    made = wrapper(cell)
+    inner = next((module for _, module in made.named_modules() if isinstance(module, Strange)), None)
+    if inner is None:
+        raise CheckError("the cell is not among the wrapper's modules: keep it as an attribute")
+    made.train()
+    if not inner.training:
+        raise CheckError("the wrapper is in training and its cell is not")
+    layer = mg.Recurrent(made) if isinstance(made, mg.Cell) else made
+    ys, _ = layer(mg.ones((1, 2, cell.input_size)))
+    ys.sum().backward()
+    gradient = inner.start.grad
+    if gradient is None or not gradient.numpy().any():
+        raise CheckError("no gradient reaches the cell's learned initial state: begin with cell.init_state(batch_size)")
+
+
 def passes_sizes_on(wrapper: Callable[..., Any]) -> None:
     """A wrapper that makes cells says its cell's input_size, so that inputs are checked."""
     for name, make in BASES.items():
@@ -149,6 +175,7 @@ def refuses_others(wrapper: Callable[..., Any]) -> None:
 WRAPPER_CHECKS: dict[str, Check] = {
     **{name: of_each_base(check) for name, check in CELL_CHECKS.items() if name != "reference"},
     "keeps_parameters": keeps_parameters,
+    "keeps_the_start": keeps_the_start,
     "passes_sizes_on": passes_sizes_on,
     "wraps_itself": wraps_itself,
     "refuses_others": refuses_others,
