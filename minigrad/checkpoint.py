@@ -26,6 +26,8 @@ __all__ = ["load_checkpoint", "save_checkpoint"]
 _ENTRY = "minigrad"
 _PLUGINS = "$plugins"
 _ARRAY = "$array"
+_RESERVED = (_ARRAY, _PLUGINS, "__metadata__")
+"""Keys with a meaning: two of ours, one of the file format's."""
 
 
 def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any], plugins: Iterable[Any] = ()) -> None:
@@ -41,7 +43,7 @@ def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any], p
 
     Raises:
         TypeError: something is neither an array nor of JSON's types; the message says where. Nothing is written.
-        ValueError: two arrays have the same dotted place, or a key is one of `$array`, `$plugins`.
+        ValueError: two arrays have the same dotted place, or a key is one of `$array`, `$plugins`, `__metadata__`.
 
     >>> import tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
@@ -98,7 +100,7 @@ def load_checkpoint(path: str | os.PathLike[str], check_plugins: bool = True) ->
             raise ValueError("the contents of a checkpoint are a dict")
         needed = NeededPlugins.from_json(outline.pop(_PLUGINS, {}))
         contents: dict[str, Any] = _with_arrays(outline, arrays)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} was not written by minigrad: its metadata lack a sound {_ENTRY!r}") from error
     if check_plugins:
         _check(path, needed)
@@ -126,7 +128,7 @@ def _without_arrays(value: Any, place: str, arrays: dict[str, Any], holders: lis
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"the keys of a checkpoint are strings; {place or 'the top'} has the key {key!r}")
-            if key in (_ARRAY, _PLUGINS):
+            if key in _RESERVED:
                 raise ValueError(f"the key {key!r} has a meaning in checkpoints; rename it in {place or 'the top'}")
         return {
             key: _without_arrays(part, f"{place}.{key}".lstrip("."), arrays, holders) for key, part in value.items()
@@ -136,7 +138,10 @@ def _without_arrays(value: Any, place: str, arrays: dict[str, Any], holders: lis
     if hasattr(value, "dtype"):
         if place in arrays:
             raise ValueError(f"two arrays have the place {place!r} in the checkpoint; rename a key")
-        arrays[place] = host_array(value).copy(order="C")
+        array = host_array(value)
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            raise TypeError(f"a checkpoint holds numbers of at most 64 bits; {place} is an array of {array.dtype}")
+        arrays[place] = array.copy(order="C")
         return {_ARRAY: place}
     if value is not None and not isinstance(value, str | int | float | bool):
         raise TypeError(f"a checkpoint holds arrays and what JSON has; {place} is a {type(value).__name__}")

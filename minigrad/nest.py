@@ -62,4 +62,5 @@ def describe(nest: Any) -> str:
         return f"[{parts}]" if isinstance(nest, list) else f"({parts}{',' * (len(nest) == 1)})"
     if not hasattr(nest, "shape"):
         return type(nest).__name__
-    return f"Tensor{list(nest.shape)}" + ("" if str(nest.dtype) == "float32" else f" {nest.dtype}")
+    kind = "Tensor" if isinstance(nest, Tensor) else type(nest).__name__
+    return f"{kind}{list(nest.shape)}" + ("" if str(nest.dtype) == "float32" else f" {nest.dtype}")

@@ -16,6 +16,7 @@ import minigrad as mg
 from minigrad.backend import load_backend, register_backend
 from minigrad.testing.strict import StrictBackend
 
+os.environ["COLUMNS"] = "200"  # tables are as wide in a worker as in a terminal
 os.environ.setdefault("MINIGRAD_NATIVE", "0")  # hundreds of cells would be compiled; tests that are for it turn it on
 register_backend("strict", StrictBackend)
 settings.register_profile("minigrad", deadline=None, max_examples=60, derandomize=True)

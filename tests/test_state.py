@@ -67,7 +67,7 @@ def test_an_ordered_dict_stays_one() -> None:
         (lambda b: (mg.zeros((b, 1)), None), r"\(Tensor\[2, 1\], NoneType\)"),
         (lambda b: (mg.zeros((b, 1)), 0), r"\(Tensor\[2, 1\], int\)"),
         (lambda b: None, "NoneType"),
-        (lambda b: {"h": np.zeros((b, 1))}, r"\{'h': Tensor\[2, 1\] float64\}"),
+        (lambda b: {"h": np.zeros((b, 1))}, r"\{'h': ndarray\[2, 1\] float64\}"),
     ],
     ids=["none inside", "number", "none", "array"],
 )

@@ -45,9 +45,13 @@ def gradients_of_gradients(subject: Subject) -> Measured:
 def _gradient_errors(subject: Subject, order: int) -> list[Measured]:
     loss, data = subject.loss(), subject.data
     outputs, targets = tensors(data, "float64")
-    errors = gradient_errors(lambda x: loss(x, targets), outputs, order=order)
-    name = f"outputs {outputs.shape}"
-    return [Measured(e.error, e.tolerance, e.where.replace("input 0", name)) for e in errors]
+    found = []
+    for lengths in (None, subject.lengths):
+        options = {} if lengths is None else {"lengths": lengths}
+        errors = gradient_errors(lambda x, options=options: loss(x, targets, **options), outputs, order=order)
+        name = f"outputs {outputs.shape}" + (f" with lengths {lengths}" if lengths else "")
+        found += [Measured(e.error, e.tolerance, e.where.replace("input 0", name)) for e in errors]
+    return found
 
 
 def reduction(subject: Subject) -> Measured:

@@ -31,7 +31,7 @@ def test_cells_are_registered_and_run_through_the_plan(name: str) -> None:
     assert ys.shape == (5, 2, 2 * size)
     for line in layer.explain().splitlines():
         if f"Recurrent({type(cell).__name__})" in line:
-            assert ": engine plan. The latest run was of this program" in line
+            assert line.endswith(": engine plan.")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -29,7 +29,7 @@ def test_cells_are_registered_and_run_through_the_plan(name: str) -> None:
     assert ys.shape == (5, 2, 8)
     for line in layer.explain().splitlines():
         if f"Recurrent({type(cell).__name__})" in line:
-            assert ": engine plan. The latest run was of this program" in line
+            assert line.endswith(": engine plan.")
 
 
 def test_the_wrapper_is_registered() -> None:

@@ -72,7 +72,7 @@ def test_the_plan_computes_the_weights_once_per_sequence_and_is_compiled_once() 
     for _ in range(2):
         layer(mg.normal(shape=(T, B, I)))[0].sum().backward()
         explained = layer.explain()
-    assert explained.startswith("Recurrent(WeightNorm): engine plan. The latest run was of this program")
+    assert explained.startswith("Recurrent(WeightNorm): engine plan.\nThe latest run was of this program")
     bins = {text.split()[0]: text for text in re.split(r"\n  (?=\w)", explained)[1:]}
     assert bins["constant"].count("sqrt") == 2  # the norms of two matrices
     assert bins["constant"].count("divide") >= 2

@@ -45,7 +45,7 @@ def assert_engines_agree(layer, size):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
     runs(layer, x, "auto")
     layers = [part for _, part in layer.named_modules() if isinstance(part, mg.Recurrent)]
-    assert layer.explain().count(": engine plan. The latest run was of this program") == len(layers)
+    assert layer.explain().count(": engine plan.\nThe latest run was of this program") == len(layers)
 
 
 @each
