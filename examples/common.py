@@ -63,7 +63,7 @@ def data_file(package: str, path: str) -> Path:
     """A file of an installed package, found without importing the package."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        sys.exit(f"This example reads data of the package {package}, which is missing: pip install 'minigrad[examples]'")
+        sys.exit(f"This example reads data of {package}, which is not installed: pip install 'minigrad[examples]'")
     found = Path(spec.submodule_search_locations[0]) / path
     if not found.exists():
         sys.exit(f"{found} is missing: this version of {package} has its data elsewhere")

@@ -220,8 +220,8 @@ BAD = {
     "exit": Bad("raise SystemExit(3)", "failed: SystemExit: 3"),
     "encoding": Bad(b"x = '\xe9'\n", "failed: SyntaxError: (unicode error) 'utf-8' codec can't decode byte 0xe9"),
     "empty": Bad("", "failed: PluginError: it implements none of the hooks minigrad_cells, minigrad_wrappers, "
-                     "minigrad_losses, minigrad_optimizers, minigrad_callbacks. A file in a folder of plugins has such functions, "
-                     "decorated with @minigrad.hookimpl"),
+                     "minigrad_losses, minigrad_optimizers, minigrad_callbacks. A file in a folder of plugins has such "
+                     "functions, decorated with @minigrad.hookimpl"),
     "misspelt": Bad(HEADER + "@mg.hookimpl\ndef minigrad_cell(): return {}",
                     "failed: PluginError: there is no hook minigrad_cell; did you mean minigrad_cells?"),
     "eager": Bad(HEADER + "mg.cell('lstm', 2, 3)", "failed: PluginError: a plugin asked minigrad for a registered"),
