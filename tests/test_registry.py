@@ -115,8 +115,8 @@ RAISING = {
     "bad str": ("class Bad(Exception):\n    def __str__(self): return 1 / 0\nraise Bad", "Bad"),
     "warning": ("import warnings; warnings.warn('old', DeprecationWarning)", "DeprecationWarning: old"),
     "empty": ("", "PluginError: it implements none of the hooks minigrad_cells, minigrad_wrappers, minigrad_losses, "
-              "minigrad_optimizers, minigrad_callbacks. An entry point of the group 'minigrad' names a module with such "
-              "functions, decorated with @minigrad.hookimpl"),
+              "minigrad_optimizers, minigrad_callbacks. An entry point of the group 'minigrad' names a module with "
+              "such functions, decorated with @minigrad.hookimpl"),
     "bare": ("def minigrad_cells(): return {}",
              "PluginError: minigrad_cells: the decorator @minigrad.hookimpl is missing"),
     "misspelt": (HEADER + "@mg.hookimpl\ndef minigrad_cell(): return {}",
