@@ -244,3 +244,104 @@ def test_a_sequence_is_not_mixed_with_another() -> None:
     np.testing.assert_allclose(plan(x)[0].numpy(), tape(x)[0].numpy(), rtol=1e-12)
     assert not is_native(plan)
     assert "not compiled to C" in plan.explain()
+
+
+# --- what a review has found
+
+
+class Small(mg.Cell):
+    def __init__(self) -> None:
+        self.input_size = 2
+        self.w = mg.Parameter(mg.normal(shape=(2, 3)))
+        self.v = mg.Parameter(mg.normal(shape=(5, 3)))
+
+    def init_state(self, batch_size: int) -> Any:
+        return mg.zeros((batch_size, 1))
+
+
+class Delay(Small):
+    """The backward has nothing to store, and yet reads what the forward has left."""
+
+    def init_state(self, batch_size: int) -> Any:
+        return mg.zeros((batch_size, 2))
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        return state @ self.w, x
+
+
+class SpreadState(Small):
+    """A product of a state that is spread over columns first."""
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        y = mg.broadcast_to(state, (x.shape[0], 5)) @ self.v
+        return y, mg.tanh(state + x[:, :1])
+
+
+class SpreadResult(Small):
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        state = mg.tanh(state + x[:, :1])
+        return mg.broadcast_to(state, (x.shape[0], 5)) @ self.v, state
+
+
+class RowsApart(Small):
+    """Constants put together along the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = mg.normal(shape=(1, 4)), mg.normal(shape=(2, 4))
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        state = mg.tanh(state + x[:, :1])
+        return mg.concat([state, mg.concat([self.a, self.b], axis=0)], axis=1) @ self.v, state
+
+
+class AddsBooleans(Small):
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        state = mg.tanh(state + x[:, :1])
+        return ((x > 0) + (x > -0.2)).astype(x.dtype) * state, state
+
+
+@mg.primitive
+def softplus(xp: Any, x: Any, /) -> Any:
+    return 3 * x
+
+
+@mg.primitive
+def relu(xp: Any, x: Any, /) -> Any:
+    return 5 * x
+
+
+mg.defvjp(softplus, lambda g: 3 * g)
+mg.defvjp(relu, lambda g: 5 * g)
+
+
+class NamedLikeOurs(Small):
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        state = mg.tanh(state + softplus(x[:, :1]) - relu(x[:, 1:]))
+        return state, state
+
+
+@pytest.mark.parametrize("cell", [Delay, SpreadState, SpreadResult, RowsApart, AddsBooleans, NamedLikeOurs])
+def test_regressions(cell: Any) -> None:
+    made = cell()
+    for state_grad in (True, False):
+        compare(*pair(made), Case(made, steps=40, x_grad=state_grad, state_grad=state_grad))
+
+
+def test_weights_between_other_data() -> None:
+    cell = mg.RNNCell(2, 3)
+    records = np.zeros((3, 2), dtype=[("weight", "f8"), ("flag", "i4")])
+    records["weight"] = cell.weight_ih.numpy()
+    plan, tape = pair(cell)
+    case = Case(cell)
+    expected = run(tape, case)
+    cell.weight_ih.data = records["weight"]
+    agree(run(plan, case), expected)
+
+
+def test_a_large_batch_needs_no_stack() -> None:
+    cell = mg.RNNCell(1, 1)
+    layer = mg.Recurrent(cell)
+    with mg.no_grad():
+        ys, _ = layer(mg.ones((1, 700_000, 1), dtype="float64"))
+    assert np.ptp(ys.numpy()) == 0

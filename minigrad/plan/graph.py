@@ -62,8 +62,10 @@ class Value:
 
     @property
     def name(self) -> str:
-        """The operation's name, or the word for what it is."""
-        return self.op if isinstance(self.op, str) else self.op.name
+        """The operation's name, or the word for what it is. A stranger's operation is never called like one of ours."""
+        if isinstance(self.op, str):
+            return self.op
+        return self.op.name if self.op.forward.__module__.startswith("minigrad.") else f"foreign_{self.op.name}"
 
     @property
     def values(self) -> list[Value]:

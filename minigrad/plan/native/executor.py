@@ -39,8 +39,8 @@ class Job(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("kernels", "arrays", "strides", "origins", "periods")),
         *((name, ctypes.c_void_p) for name in ("packed", "matrices", "matrix_rows", "matrix_columns")),
-        ("scratch", ctypes.c_void_p),
-        *((name, ctypes.c_long) for name in ("scratch_row", "batch", "first", "last", "add", "phase")),
+        *((name, ctypes.c_void_p) for name in ("scratch", "from_", "many_from", "to", "many_to")),
+        *((name, ctypes.c_long) for name in ("scratch_row", "batch", "chunk", "first", "last", "add", "phase")),
     ]
 
 
@@ -78,7 +78,7 @@ class Memory:
         self.periods = np.full(count, FOREVER)
         self.arrays: dict[int, Any] = {}
         given_out = {place.array.number for place in schedule.outputs}
-        keeps = bool(schedule.backward.stages)
+        keeps = schedule.keeps
         for array in schedule.arrays:
             self.strides[array.number] = prod(array.value.shape)
             entries = {"saved": span, "chunk": self.chunk, "carried": 2, "carry": span + 1 if keeps else 2}.get(
@@ -94,10 +94,12 @@ class Memory:
         self.packed_addresses = np.array([address(array) for array in self.packed], np.uint64)
         self.matrices = np.zeros(len(self.packed), np.uint64)
         self.matrix_rows, self.matrix_columns = (np.zeros(len(self.packed), np.int64) for _ in range(2))
+        self.rows = [np.empty(self.batch * steps, np.uint64) for steps in (1, self.chunk, 1, self.chunk)]
         self.job = Job(
             kernels, address(self.addresses), address(self.strides), address(self.origins), address(self.periods),
             address(self.packed_addresses), address(self.matrices), address(self.matrix_rows),
-            address(self.matrix_columns), address(self.scratch), self.scratch_row, self.batch,
+            address(self.matrix_columns), address(self.scratch), *map(address, self.rows),
+            self.scratch_row, self.batch, self.chunk,
         )  # fmt: skip
 
     def put(self, array: Array, memory: Any) -> None:
@@ -155,7 +157,8 @@ class NativeExecutor:
         self.source = source(self.schedule)
         self.library = _loaded(self.source)
         self.kernels = _loaded(kernels_source(self.schedule.real)).kernels()
-        self.pool = pool_run_address()
+        pool = pool_run_address()
+        self.pool = None if isinstance(pool, NativeUnavailable) else pool
         self._work = 2 * self.schedule.batch * sum(prod(matrix_shape(value)) for value, _ in self.schedule.packed)
         step = program.step
         self.draw_values = [v for v in program.bins["input"] if not isinstance(v.op, str) and is_random(v.op)]
@@ -221,7 +224,7 @@ class NativeExecutor:
         given_out = {place.array.number for place in self.schedule.outputs}
         for array in self.schedule.arrays:
             if array.kind in ("saved", "chunk", "carry") and array.number not in given_out:
-                keeps = array.kind != "carry" or bool(self.schedule.backward.stages)
+                keeps = array.kind != "carry" or self.schedule.keeps
                 memory.origins[array.number] = first if keeps else 0
 
     def _give(self, run: Run, value: Value, array: Any) -> None:
@@ -240,6 +243,8 @@ class NativeExecutor:
                 memory.put(array, found)
         for number, (value, _) in enumerate(self.schedule.packed):
             weight = np.asarray(run.known[value.values[1].index], real)
+            if any(stride % real.itemsize for stride in weight.strides):
+                weight = np.ascontiguousarray(weight)
             run.held.append(weight)
             rows, columns = weight.strides[:: -1 if value.name == "linear" else 1]
             memory.matrices[number] = address(weight)
@@ -306,7 +311,7 @@ class NativeExecutor:
 
     def _threads(self, steps: int) -> int:
         """How many threads are worth it."""
-        return get_num_threads() if self._work * steps > WORK_OF_TWO and isinstance(self.pool, int) else 1
+        return get_num_threads() if self._work * steps > WORK_OF_TWO and self.pool is not None else 1
 
     def _memory(self, steps: int) -> Memory:
         try:

@@ -18,6 +18,13 @@ REDUCTIONS = frozenset({"sum", "mean", "max", "min", "logsumexp", "softmax", "lo
 MOVES = frozenset({"getitem", "reshape", "expand_dims", "squeeze", "assemble", "broadcast_to", "astype", "detach"})
 
 
+BOOLEANS = frozenset(
+    """equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not isfinite
+    where""".split()  # noqa: SIM905  # a list of names
+)
+"""Operations that may give booleans."""
+
+
 class NotExpressibleError(Exception):
     """A program cannot be written in C; says which operation stops it."""
 
@@ -165,6 +172,10 @@ def check(value: Value, batch: int, real: Any) -> None:
         raise NotExpressibleError(f"{name} gives the shape {value.shape}, not rows (B, n)")
     if not isinstance(value.op, str) and is_random(value.op):
         return
+    if not isinstance(value.op, str) and not value.op.forward.__module__.startswith("minigrad."):
+        raise NotExpressibleError(f"{name} is an operation of {value.op.forward.__module__}")
+    if value.dtype == bool and name not in BOOLEANS and not is_moved(value):
+        raise NotExpressibleError(f"{name} gives booleans")
     if any(len(v.shape) not in (1, 2) or v.shape[0] != batch for v in varying):
         raise NotExpressibleError(f"{name} takes other shapes than rows (B, n)")
     if name in PRODUCTS:
@@ -189,6 +200,8 @@ def check(value: Value, batch: int, real: Any) -> None:
         _columns(value)
     elif name == "assemble":
         for place in value.attrs["places"]:
+            if place[0] != slice(0, batch, 1):
+                raise NotExpressibleError("pieces are put together along the batch")
             _range(place)
     elif not is_moved(value):
         raise NotExpressibleError(f"{name} is not among what can be written in C")

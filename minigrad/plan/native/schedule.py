@@ -150,6 +150,11 @@ class Schedule:
         self.x_grad: Place | None = None
         self.backward = self._backward()
 
+    @property
+    def keeps(self) -> bool:
+        """Whether a backward reads what the forward has left."""
+        return bool(self.backward.stages or self.backward.sums)
+
     # --- arrays
 
     def array(self, kind: str, value: Value, row: int | None = None) -> Array:
@@ -263,6 +268,8 @@ class Phase:
             part = moved(at, start, size) if is_moved(at) and len(cuts(at, {}, self._is_there)) == 2 else None
             if part is None or width(part[0]) < size or part[0].level is Level.CONSTANT:
                 place = Place(self.schedule.array(kind, value))
+                if is_moved(value):
+                    self.mine.add(value.index)  # it is put together in this phase now
                 self.want(value, place)
                 self.places.setdefault(value.index, place)
                 return Columns(place, 0, size)
@@ -323,7 +330,9 @@ class Phase:
 
     def _given(self, value: Value) -> bool:
         """Whether the rows of a value are in memory before the step is computed."""
-        while value.index in self.mine and is_moved(value) and value.name != "assemble":
+        while is_moved(value) and (value.index in self.mine or value.index not in self.places):
+            if value.name in ("assemble", "broadcast_to"):
+                return False  # its rows are put together first
             value = value.values[0]
         return value.index not in self.mine
 

@@ -83,7 +83,7 @@ def _rows(phase: Phase) -> str:
         "    const long r0 = job->batch * worker / workers, r1 = job->batch * (worker + 1) / workers, rows = r1 - r0;",
         "    const long first = job->first, last = job->last;",
         "    REAL *scratch = job->scratch + (size_t)r0 * job->scratch_row;",
-        "    const REAL *from[rows]; REAL *to[rows];",
+        "    const REAL **from = job->from + r0; REAL **to = job->to + r0;",
         "    if (!rows || first == last) return;",
         "    (void)scratch; (void)from; (void)to;",
     ]
@@ -153,9 +153,9 @@ def _batched(operation: RowOperation) -> list[str]:
     operand, place = operation.operand, operation.place
     return [
         "{",
-        "    long count = (last - first) * rows, at = 0;",
-        "    const REAL **many_from = malloc(count * sizeof *many_from);",
-        "    REAL **many_to = malloc(count * sizeof *many_to);",
+        "    const REAL **many_from = job->many_from + r0 * job->chunk;",
+        "    REAL **many_to = job->many_to + r0 * job->chunk;",
+        "    long at = 0;",
         "    for (long t = first; t < last; t++) {",
         f"        REAL *{pointer(operand.place)} = {_at(operand.place.array, 't')};",
         f"        REAL *{pointer(place)} = {_at(place.array, 't')};",
@@ -164,8 +164,7 @@ def _batched(operation: RowOperation) -> list[str]:
         f"            many_to[at] = {_element(place, 0)};",
         "        }",
         "    }",
-        f"    {_product('many_from', 'many_to', 'count', operation)}",
-        "    free(many_from); free(many_to);",
+        f"    {_product('many_from', 'many_to', 'at', operation)}",
         "}",
     ]
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Products of rows, compiled once for all programs: see products.h. */
+/* Products of rows, compiled once for all programs: see kernels.c. */
 struct kernels {
     void (*product)(const REAL *const *a, REAL *const *out, long rows, long K, long N, const REAL *packed);
     void (*outer_product)(const REAL *g, long g_row, const REAL *x, long x_row, long rows, REAL *out, long K, long n0,
@@ -23,7 +23,9 @@ struct job {
     REAL **matrices;
     const long *matrix_rows, *matrix_columns;
     REAL *scratch;          /* scratch_row elements for each row of the batch */
-    long scratch_row, batch;
+    const REAL **from, **many_from; /* room for pointers to rows: one for each sequence; and for each at every step */
+    REAL **to, **many_to;           /* of a chunk */
+    long scratch_row, batch, chunk;
     long first, last;       /* the steps of the chunk */
     long add;               /* whether sums go on, or begin anew */
     long phase;             /* 0: forward, 1: backward */
