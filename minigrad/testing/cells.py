@@ -11,7 +11,16 @@ import numpy as np
 import minigrad as mg
 from minigrad.nest import describe, leaves, map_nest
 from minigrad.testing.layer_checks import EXACT, LAYER_CHECKS, LENGTHS, padding_of
-from minigrad.testing.results import Check, CheckError, CheckResult, Measured, NotApplicableError, run_checks, worst
+from minigrad.testing.results import (
+    Check,
+    CheckError,
+    CheckResult,
+    Measured,
+    NotApplicableError,
+    no_factory,
+    run_checks,
+    worst,
+)
 from minigrad.testing.runs import BATCH, STEPS, Subject, compare, fixed, run
 
 __all__ = ["CELL_CHECKS", "check_cell"]
@@ -45,6 +54,8 @@ def check_cell(
     >>> [result.status for result in check_cell(mg.GRUCell, only=["gradients", "padding"])]
     ['passed', 'passed']
     """
+    if isinstance(factory, mg.Module) or not callable(factory):
+        raise no_factory(factory, "check_cell", "a class, or lambda: MyCell(3, 4)")
     example = getattr(factory, "example", None) if example is None else example
     expected = getattr(factory, "expected_failures", None) if expected_failures is None else expected_failures
     return run_checks(CELL_CHECKS, Subject(factory, example, double_backward, reference), expected, only)

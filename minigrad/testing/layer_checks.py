@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from itertools import product
 from pathlib import Path
@@ -90,7 +91,15 @@ def _gradient_errors(subject: Subject, training: bool) -> list[Measured]:
         parameters = _trained(layer)
         if parameters or any(tensor.requires_grad for tensor in tensors):
             errors += gradient_errors(function, *tensors, parameters=parameters, order=1)
-    return errors
+    return [Measured(e.error, e.tolerance, _named(e.where)) for e in errors]
+
+
+def _named(where: str) -> str:
+    """With x and the parts of the state instead of numbers of inputs."""
+    number = re.search(r"input (\d+)$", where)
+    if number is None:
+        return where
+    return where.replace(number[0], "x" if number[1] == "0" else f"state {int(number[1]) - 1}")
 
 
 def _trained(layer: Any) -> list[Any]:

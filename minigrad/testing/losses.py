@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from minigrad.backend import use_backend
 from minigrad.testing.loss_checks import LOSS_CHECKS
 from minigrad.testing.loss_runs import Example, Subject
-from minigrad.testing.results import CheckResult, run_checks
+from minigrad.testing.results import CheckResult, no_factory, run_checks
 
 __all__ = ["LOSS_CHECKS", "check_loss"]
 
@@ -42,10 +43,23 @@ def check_loss(
     >>> [result.status for result in check_loss(factory, only=["gradients", "padding"])]
     ['passed', 'failed']
     """
+    if not callable(factory) or _needs_arguments(factory):
+        raise no_factory(factory, "check_loss", "minigrad.losses.factory(my_loss)")
     example = getattr(factory, "example", None) if example is None else example
     expected = getattr(factory, "expected_failures", None) if expected_failures is None else expected_failures
     with use_backend("numpy"):
         return run_checks(LOSS_CHECKS, Subject(factory, example or _normal), expected, only)
+
+
+def _needs_arguments(function: Callable[..., Any]) -> bool:
+    """Whether a function cannot be called without arguments, as a loss cannot, where its factory can."""
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:  # it has no signature to be seen
+        return False
+    return False
 
 
 def _normal(generator: np.random.Generator) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from minigrad.backend import use_backend
 from minigrad.testing.optimizer_checks import OPTIMIZER_CHECKS
 from minigrad.testing.optimizer_runs import Subject
-from minigrad.testing.results import CheckResult, run_checks
+from minigrad.testing.results import CheckResult, no_factory, run_checks
 
 __all__ = ["OPTIMIZER_CHECKS", "check_optimizer"]
 
@@ -39,6 +39,8 @@ def check_optimizer(
     rosenbrock passed 0.05
     checkpoint passed None
     """
+    if not callable(factory) or (hasattr(factory, "step") and not isinstance(factory, type)):
+        raise no_factory(factory, "check_optimizer", "a class of optimizers")
     expected = getattr(factory, "expected_failures", None) if expected_failures is None else expected_failures
     with use_backend("numpy"):
         return run_checks(OPTIMIZER_CHECKS, Subject(factory), expected, only)

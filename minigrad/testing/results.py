@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Any
 
 from minigrad.backend import (
@@ -94,11 +95,11 @@ def _run(name: str, check: Check, subject: Any) -> CheckResult:
     except NotApplicableError as why:
         return CheckResult(name, NOT_RUN, str(why))
     except CheckError as error:
-        return CheckResult(name, FAILED, str(error))
+        return CheckResult(name, FAILED, f"{error}{_asked(check)}")
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a stranger's code raises, SystemExit too
-        return CheckResult(name, FAILED, f"{type(error).__name__}: {error}")
+        return CheckResult(name, FAILED, f"{type(error).__name__}: {error}{_asked(check)}")
     finally:
         set_backend(backend)
         set_default_dtype(dtype)
@@ -108,7 +109,19 @@ def _run(name: str, check: Check, subject: Any) -> CheckResult:
     if measured.error <= measured.tolerance:  # and so not if the error is NaN
         return CheckResult(name, PASSED, "", measured.error, measured.tolerance)
     reason = f"{measured.where or 'the largest error'}: {measured.error:.2g}, allowed is {measured.tolerance:.2g}"
+    reason += _asked(check)
     return CheckResult(name, FAILED, reason, measured.error, measured.tolerance)
+
+
+def _asked(check: Check) -> str:
+    """What the check asks, in parentheses, if it says so."""
+    text = (check.__doc__ or "").strip().partition("\n\n")[0]
+    return f" ({' '.join(text.split())})" if text else ""
+
+
+def no_factory(factory: Any, kind: str, example: str) -> TypeError:
+    """The error for something else in the place of a factory."""
+    return TypeError(f"{kind} takes what makes one, such as {example}, not {short(factory)}")
 
 
 def _judged(found: CheckResult, expected: str | None) -> CheckResult:

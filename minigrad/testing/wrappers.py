@@ -8,7 +8,16 @@ from typing import Any
 
 import minigrad as mg
 from minigrad.testing.cells import CELL_CHECKS
-from minigrad.testing.results import Check, CheckError, CheckResult, Measured, NotApplicableError, run_checks, worst
+from minigrad.testing.results import (
+    Check,
+    CheckError,
+    CheckResult,
+    Measured,
+    NotApplicableError,
+    no_factory,
+    run_checks,
+    worst,
+)
 from minigrad.testing.runs import HIDDEN_SIZE, INPUT_SIZE, Subject
 
 __all__ = ["WRAPPER_CHECKS", "check_wrapper"]
@@ -35,6 +44,8 @@ def check_wrapper(
     >>> [result.status for result in check_wrapper(mg.Bidirectional, only=["gradients", "keeps_parameters"])]
     ['passed', 'passed']
     """
+    if isinstance(factory, mg.Module) or not callable(factory):
+        raise no_factory(factory, "check_wrapper", "a class that takes a cell")
     expected = getattr(factory, "expected_failures", None) if expected_failures is None else expected_failures
     return run_checks(WRAPPER_CHECKS, factory, expected, only)
 
