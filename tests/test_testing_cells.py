@@ -13,6 +13,7 @@ import minigrad as mg
 from minigrad.testing import (
     CellTests,
     CheckResult,
+    GradientTests,
     WrapperTests,
     check_cell,
     check_gradients,
@@ -580,6 +581,23 @@ def test_gradients_of_a_function_and_its_parameters() -> None:
     (wrong, *_) = check_gradients(half, x)
     assert wrong.status == "failed"
     assert 0.005 < wrong.error < 0.015
+
+
+class TestLogGradients(GradientTests):
+    function = mg.log
+    inputs = staticmethod(lambda: [mg.tensor(np.array([0.5, 2.0]), requires_grad=True)])
+
+
+class WrongGradients(GradientTests):
+    function = half
+    inputs = TestLogGradients.inputs
+
+
+def test_the_class_for_gradients_fails_where_they_are_wrong() -> None:
+    with pytest.raises(AssertionError, match=r"the gradient of input 0: 0\.01"):
+        WrongGradients().test_gradients(1)
+    with pytest.raises(TypeError, match="needs the attributes `function` and `inputs`"):
+        GradientTests().test_gradients(1)
 
 
 def test_gradients_of_nothing_and_of_float32_are_refused() -> None:

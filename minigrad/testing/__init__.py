@@ -21,7 +21,7 @@ from minigrad.testing.cells import check_cell
 from minigrad.testing.gradients import check_gradients
 from minigrad.testing.losses import check_loss
 from minigrad.testing.optimizers import check_optimizer
-from minigrad.testing.pytest_classes import CellTests, LossTests, OptimizerTests, WrapperTests
+from minigrad.testing.pytest_classes import CellTests, GradientTests, LossTests, OptimizerTests, WrapperTests
 from minigrad.testing.results import CheckResult, summary
 from minigrad.testing.strict import StrictBackend
 from minigrad.testing.wrappers import check_wrapper
@@ -29,6 +29,7 @@ from minigrad.testing.wrappers import check_wrapper
 __all__ = [
     "CellTests",
     "CheckResult",
+    "GradientTests",
     "LossTests",
     "OptimizerTests",
     "StrictBackend",

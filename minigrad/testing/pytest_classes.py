@@ -7,12 +7,13 @@ from inspect import getattr_static
 from typing import Any, ClassVar
 
 from minigrad.testing.cells import CELL_CHECKS, check_cell
+from minigrad.testing.gradients import check_gradients
 from minigrad.testing.losses import LOSS_CHECKS, check_loss
 from minigrad.testing.optimizers import OPTIMIZER_CHECKS, check_optimizer
 from minigrad.testing.results import CheckResult
 from minigrad.testing.wrappers import WRAPPER_CHECKS, check_wrapper
 
-__all__ = ["CellTests", "LossTests", "OptimizerTests", "WrapperTests"]
+__all__ = ["CellTests", "GradientTests", "LossTests", "OptimizerTests", "WrapperTests"]
 
 
 class _Tests:
@@ -82,3 +83,31 @@ class OptimizerTests(_Tests):
 
     checks = OPTIMIZER_CHECKS
     check = staticmethod(check_optimizer)
+
+
+class GradientTests:
+    """`check_gradients`, a test per order. Set `function`, and `inputs`: a function that returns the list of inputs.
+
+    `order` is 2 unless set to 1.
+
+    >>> from minigrad.testing import GradientTests
+    >>> class TestLog(GradientTests):
+    ...     function = mg.log
+    ...     inputs = lambda: [mg.tensor([0.5, 2.0], requires_grad=True, dtype="float64")]
+    """
+
+    order: ClassVar[int] = 2
+
+    @classmethod
+    def pytest_generate_tests(cls, metafunc: Any) -> None:
+        """Called by pytest for each test of the class."""
+        if "gradient_order" in metafunc.fixturenames:
+            metafunc.parametrize("gradient_order", range(1, cls.order + 1))
+
+    def test_gradients(self, gradient_order: int) -> None:
+        function, inputs = (_attribute(type(self), name) for name in ("function", "inputs"))
+        if function is None or inputs is None:
+            raise TypeError(f"{type(self).__name__} needs the attributes `function` and `inputs`")
+        results = check_gradients(function, *inputs(), order=gradient_order)
+        if failed := [result.reason for result in results if result.status == "failed"]:
+            raise AssertionError("; ".join(failed))
