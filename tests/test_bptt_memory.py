@@ -11,7 +11,7 @@ import pytest
 from bptt_oracles import MODES, mse
 
 import minigrad as mg
-import minigrad.plan.native.executor  # noqa: F401  # at the first plan otherwise, in the midst of the measuring
+import minigrad.plan.native.executor  # at the first plan otherwise, in the midst of the measuring
 from minigrad.tape import Node
 
 pytestmark = pytest.mark.both_engines
