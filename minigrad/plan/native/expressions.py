@@ -7,12 +7,11 @@ from math import inf, isinf, isnan
 from typing import Any
 
 from minigrad.plan.graph import Level, Value
-from minigrad.plan.native.parts import PRODUCTS, REDUCTIONS, NotExpressibleError, is_moved, moved, width
+from minigrad.plan.native.parts import BOOLEANS, PRODUCTS, REDUCTIONS, NotExpressibleError, is_moved, moved, width
 from minigrad.plan.native.schedule import Phase, Place, Store
 
-MASKS = frozenset(
-    """equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not isfinite""".split()  # noqa: SIM905  # a list of names
-)
+MASKS = BOOLEANS - {"where"}
+"""Operations that give a mask; `where` selects numbers, and a mask is 1 or 0 there."""
 
 _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
 _COMPARE = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
