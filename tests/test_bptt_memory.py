@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import gc
-import tracemalloc
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
-from bptt_oracles import MODES, mse
-
-import minigrad as mg
-import minigrad.plan.native.executor  # at the first plan otherwise, in the midst of the measuring
-from minigrad.tape import Node
+from bptt_oracles import MODES
+from stream_memory import K1, live_nodes, stream
 
 pytestmark = pytest.mark.both_engines
-K1 = 50
 SIZES = [(stale, k2) for k2 in (K1, 2 * K1 + 10) for stale in MODES if k2 > K1 or stale == "recompute"]
 every_size = pytest.mark.parametrize(("stale", "k2"), SIZES)
 
@@ -29,43 +27,19 @@ def _no_cycles() -> Iterator[None]:
     gc.enable()
 
 
-def live_nodes() -> int:
-    return sum(type(thing) is Node for thing in gc.get_objects())
-
-
-def stream(steps: int, stale: str, k2: int) -> Any:
-    """A recurrent network over a stream, one window after the other, with updates where the mode allows them."""
-    model = mg.RNN(1, 2)
-    xs = mg.normal(shape=(steps, 1, 1))
-    ys = mg.zeros((steps, 1, 2))
-    optimizer = mg.optimizer("sgd", model.parameters(), lr=0.0 if stale == "error" else 0.01)
-    for window in mg.tbptt(model, xs, ys, mse, k1=K1, k2=k2, stale=stale):
-        optimizer.step()
-        yield window
-
-
 @pytest.mark.host_only("it is Python's memory that is measured")
 @every_size
-def test_memory_is_flat_over_ten_thousand_steps(stale: str, k2: int) -> None:
-    windows = stream(10_000, stale, k2)
-    list(zip(range(4), windows, strict=False))  # full reach
-    tracemalloc.start()
-    try:
-        peaks, nodes = [], []
-        for number, _ in enumerate(windows, 5):
-            if number in (100, 196):
-                garbage = gc.collect()  # and Python lets go of the freed tuples that it keeps
-                tracemalloc.reset_peak()
-            if number in (102, 198):  # the last window has other pieces
-                peaks.append(tracemalloc.get_traced_memory()[1])
-                nodes.append(live_nodes())
-    finally:
-        tracemalloc.stop()
-    assert len(peaks) == 2
-    assert garbage == 0  # no cycles in between
-    assert peaks[1] <= peaks[0] + 20_000
-    assert nodes[0] == nodes[1]
-    assert (nodes[0] > 0) == (stale != "recompute")
+def test_memory_is_flat_over_ten_thousand_steps(engine: str, stale: str, k2: int) -> None:
+    script = Path(__file__).with_name("stream_memory.py")
+    command = [sys.executable, str(script), "tape" if engine == "tape" else "auto", stale, str(k2)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    measured = json.loads(printed)
+    early, late = measured["peaks"]
+    assert measured["garbage"] == 0  # no cycles in between
+    assert late <= early + 20_000
+    before, after = measured["nodes"]
+    assert before == after
+    assert (before > 0) == (stale != "recompute")
 
 
 @every_size
