@@ -19,6 +19,7 @@ from minigrad.backend import (
     set_default_dtype,
     use_backend,
 )
+from minigrad.builders import GRU, LSTM, RNN, recurrent
 from minigrad.contract import Cell
 from minigrad.creation import arange, full, ones, ones_like, zeros, zeros_like
 from minigrad.errors import (
@@ -40,7 +41,7 @@ from minigrad.module import Module
 from minigrad.nest import detach
 from minigrad.ops import *  # noqa: F403  # every operation is public
 from minigrad.primitive import defvjp, primitive
-from minigrad.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, RecurrentLayer, Stack, recurrent
+from minigrad.recurrent import Bidirectional, Recurrent, RecurrentLayer, Stack
 from minigrad.tape import Tape, enable_grad, no_grad
 from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 

@@ -42,9 +42,7 @@ class CharacterModel(mg.Module):
     def __init__(self, characters: int, cell: str, hidden_size: int, num_layers: int, embedding_dim: int = 64) -> None:
         self.embedding = mg.Embedding(characters, embedding_dim)
         self.layers = mg.recurrent(cell, embedding_dim, hidden_size, num_layers)
-        with mg.no_grad():  # a cell's outputs may have another size than its state
-            ys, _ = self.layers(mg.zeros((1, 1, embedding_dim)))
-        self.output = mg.Linear(ys.shape[-1], characters)
+        self.output = mg.Linear(self.layers.output_size, characters)
 
     def forward(self, x: Any, state: Any = None) -> tuple[mg.Tensor, Any]:
         """From characters (T, B) to scores (T, B, characters), and the state."""

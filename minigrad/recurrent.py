@@ -1,4 +1,4 @@
-"""Running any cell over a sequence: `Recurrent`, `Bidirectional`, `Stack`, and `recurrent`, which builds them by name.
+"""Running any cell over a sequence: `Recurrent`, `Bidirectional`, `Stack`.
 
 Layers take x (T, B, ...) and return (ys, state). State goes in and comes out, and nothing is hidden in a layer.
 """
@@ -10,11 +10,11 @@ from functools import partial
 from numbers import Integral
 from typing import Any
 
-from minigrad.backend import is_floating
-from minigrad.contract import Cell, check_input, check_state, start_state
+from minigrad.backend import is_floating, random_state, set_random_state
+from minigrad.contract import Cell, check_input, check_state, checked_step, start_state
 from minigrad.creation import zeros, zeros_like
 from minigrad.engines import run_plan, run_tape
-from minigrad.layers import check_probability, check_size
+from minigrad.layers import check_probability
 from minigrad.lengths import Mask, silence
 from minigrad.module import Module
 from minigrad.nest import describe, map_nest
@@ -23,7 +23,7 @@ from minigrad.plan.plans import Plans
 from minigrad.tape import no_grad
 from minigrad.tensor import Parameter, Tensor
 
-__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "RecurrentLayer", "Stack", "recurrent"]
+__all__ = ["Bidirectional", "Recurrent", "RecurrentLayer", "Stack"]
 
 ENGINES = ("auto", "plan", "tape")
 
@@ -37,6 +37,16 @@ class RecurrentLayer(Module):
     def axes(self) -> str:
         """The first axes of x and of the outputs, by name."""
         return "B, T" if self.batch_first else "T, B"
+
+    @property
+    def output_size(self) -> int:
+        """The size of the last axis of the outputs: what a layer after this one takes.
+
+        >>> layer = mg.Bidirectional(mg.GRUCell(3, 5))
+        >>> mg.Linear(layer.output_size, 2).weight.shape
+        (2, 10)
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define the property output_size")
 
     def init_state(self, batch_size: int) -> Any:
         """The state before the first step, for `batch_size` sequences."""
@@ -81,6 +91,9 @@ class Recurrent(RecurrentLayer):
     ((7, 2, 5), True)
     """
 
+    made_for: int | None = None
+    """The input size that `recurrent` has made the cell for; the cell itself need not say it."""
+
     def __init__(
         self,
         cell: Cell,
@@ -107,6 +120,15 @@ class Recurrent(RecurrentLayer):
         if name == "checkpoint_every":
             _check_checkpoint_every(value)
         super().__setattr__(name, value)
+
+    @property
+    def output_size(self) -> int:
+        """What the cell says, its `output_size` or else `hidden_size`; if it says neither, that of a step on zeros.
+
+        Raises:
+            ValueError: no step can be taken, or its output has no features.
+        """
+        return output_size(self.cell, self.made_for)
 
     def init_state(self, batch_size: int) -> Any:
         if not hasattr(self, "initial_state"):
@@ -192,6 +214,16 @@ class Bidirectional(RecurrentLayer):
         self.forward_layer = Recurrent(cell, False, batch_first, engine, learn_initial_state, checkpoint_every)
         self.backward_layer = Recurrent(backward_cell, True, batch_first, engine, learn_initial_state, checkpoint_every)
 
+    @property
+    def output_size(self) -> int:
+        """Of the merged outputs; a function given as `merge` is asked with zeros."""
+        sizes = self.forward_layer.output_size, self.backward_layer.output_size
+        like = next(self.parameters(), zeros(0))
+        ahead, back = (Tensor(like.backend.xp.zeros((1, 1, size), dtype=like.dtype)) for size in sizes)
+        with no_grad():
+            merged = self.merge(ahead, back) if callable(self.merge) else _MERGES[self.merge](ahead, back)
+        return int(merged.shape[-1])
+
     def init_state(self, batch_size: int) -> Any:
         return self.forward_layer.init_state(batch_size), self.backward_layer.init_state(batch_size)
 
@@ -238,6 +270,11 @@ class Stack(RecurrentLayer):
         self.batch_first = layers[0].batch_first
         self.dropout = check_probability(dropout=dropout)
 
+    @property
+    def output_size(self) -> int:
+        """That of the last layer."""
+        return self.layers[-1].output_size
+
     def init_state(self, batch_size: int) -> Any:
         return tuple(layer.init_state(batch_size) for layer in self.layers)
 
@@ -255,78 +292,33 @@ class Stack(RecurrentLayer):
         return x, *zip(*rests, strict=True)
 
 
-def recurrent(
-    name: str,
-    input_size: int,
-    hidden_size: int,
-    num_layers: int = 1,
-    bidirectional: bool = False,
-    dropout: float = 0.0,
-    batch_first: bool = False,
-    engine: str = "auto",
-    learn_initial_state: bool = False,
-    checkpoint_every: int | None = None,
-    **cell_options: Any,
-) -> RecurrentLayer:
-    """Layers of any registered cell.
-
-    Args:
-        name: of the cell: `"rnn"`, `"lstm"`, `"gru"`, or one that a plugin offers.
-        input_size: size of the last axis of x.
-        hidden_size: of every layer.
-        num_layers: more than one makes a `Stack`.
-        bidirectional: whether each layer is `Bidirectional` (and so doubles the input size of the next).
-        dropout: between layers, in training.
-        batch_first: x and outputs are (B, T, ...).
-        engine, learn_initial_state, checkpoint_every: as for `Recurrent`, for every layer.
-        cell_options: passed on to the cell.
-
-    Returns:
-        A `Recurrent` or `Bidirectional`, or a `Stack` of them if there are several layers.
-
-    >>> ys, state = mg.recurrent("gru", 3, 5, num_layers=2, bidirectional=True)(mg.ones((7, 2, 3)))
-    >>> ys.shape
-    (7, 2, 10)
-    """
-    from minigrad.registry import cell
-
-    check_size(num_layers=num_layers)
-    if num_layers < 1:
-        raise ValueError(f"num_layers must be at least 1; got {num_layers}")
-    check_probability(dropout=dropout)
-    layer = Bidirectional if bidirectional else Recurrent
-    wrap = partial(
-        layer,
-        batch_first=batch_first,
-        engine=engine,
-        learn_initial_state=learn_initial_state,
-        checkpoint_every=checkpoint_every,
-    )
-    layers: list[RecurrentLayer] = []
-    size = input_size
-    for _ in range(num_layers):
-        made = cell(name, size, hidden_size, **cell_options)
-        layers.append(wrap(made))
-        size = getattr(made, "output_size", hidden_size) * (2 if bidirectional else 1)
-    return layers[0] if num_layers == 1 else Stack(*layers, dropout=dropout)
-
-
-def RNN(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802
-    """`recurrent("rnn", ...)`: layers of `RNNCell`."""
-    return recurrent("rnn", input_size, hidden_size, num_layers, **options)
-
-
-def LSTM(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802
-    """`recurrent("lstm", ...)`: layers of `LSTMCell`."""
-    return recurrent("lstm", input_size, hidden_size, num_layers, **options)
-
-
-def GRU(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802
-    """`recurrent("gru", ...)`: layers of `GRUCell`."""
-    return recurrent("gru", input_size, hidden_size, num_layers, **options)
-
-
 # --- small parts
+
+
+def output_size(cell: Cell, input_size: Any = None) -> int:
+    """The size of the last axis of a cell's outputs. `input_size` is for a cell that does not say its own."""
+    for said in (getattr(cell, "output_size", None), getattr(cell, "hidden_size", None)):
+        if isinstance(said, Integral):
+            return int(said)
+    name, size = type(cell).__name__, getattr(cell, "input_size", input_size)
+    if not isinstance(size, Integral):
+        raise ValueError(f"{name} does not say the size of its outputs; set self.output_size to an integer in it")
+    like = next(cell.parameters(), zeros(0))
+    x = Tensor(like.backend.xp.zeros((1, int(size)), dtype=like.dtype))
+    drawn = random_state()
+    try:
+        with no_grad():
+            shape = checked_step(cell, x, start_state(cell, cell, x, 1))[0].shape
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{name} does not say the size of its outputs, and its step fails on zeros {x.shape}: set self.output_size "
+            "to an integer in it"
+        ) from error
+    finally:
+        set_random_state(drawn)  # what a step draws, of dropout, is not missing afterwards
+    if len(shape) < 2:
+        raise ValueError(f"the outputs of {name} have no features: at one step their shape is {shape}")
+    return int(shape[-1])
 
 
 def _check_checkpoint_every(steps: Any) -> None:
