@@ -185,6 +185,13 @@ class RateByPosition(SGD):
                 )
 
 
+class StateByShape(Bare):
+    """Momentum that parameters of one shape share."""
+
+    def update(self, key, parameter, gradient):
+        super().update(str(parameter.shape), parameter, gradient)
+
+
 class CountsFirst(SGD):
     def __init__(self, params, **options):
         self.count = sum(1 for _ in params)
@@ -321,6 +328,7 @@ DEFECTS = [
     ("negative_lr", Lax, "lr=-0.1: nothing is raised; it must be ValueError"),
     ("unknown_hyperparameter", deaf, "no_such_hyperparameter=1.: nothing is raised"),
     ("order", RateByPosition, "with the parameters in reverse order: parameter 0"),
+    ("own_state", StateByShape, r"3 parameters of shape \(3, 2\) in one optimizer, .*: parameter 0 of"),
     ("parameter_forms", CountsFirst, "there are no parameters"),
     ("no_parameters", Bare, "factory of list with no parameters: nothing is raised"),
     ("not_parameters", Bare, r"factory\(\[a number\]\): nothing is raised"),

@@ -14,6 +14,8 @@ from minigrad.testing import (
     CellTests,
     CheckResult,
     GradientTests,
+    LossTests,
+    OptimizerTests,
     WrapperTests,
     check_cell,
     check_gradients,
@@ -297,6 +299,26 @@ class StartNotTrained(Sound):
         return mg.broadcast_to(half(self.start), (batch_size, self.hidden_size))
 
 
+class NarrowsWithin(Sound):
+    """What comes out is float64 again."""
+
+    def after(self, h: Any) -> Any:
+        return mg.tanh(h.astype("float32").astype(h.dtype))
+
+
+@mg.primitive
+def doubled(xp: Any, x: Any, /) -> Any:
+    return 2 * x
+
+
+mg.defvjp(doubled, lambda g: (2 * g).astype("float32").astype(g.dtype))
+
+
+class NarrowsGradients(Sound):
+    def after(self, h: Any) -> Any:
+        return doubled(h)
+
+
 class WritesIntoX(Sound):
     def step(self, x: mg.Tensor, h: mg.Tensor) -> Any:
         x.data[...] *= 0.9
@@ -310,6 +332,8 @@ SUBTLE: list[tuple[str, Callable[..., Any]]] = [
     ("padding", MixesTheBatchInTraining),
     ("padding_reversed", MixesTheBatchInTraining),
     ("inputs_unchanged", WritesIntoX),
+    ("dtype[float64]", NarrowsWithin),
+    ("dtype[float64]", NarrowsGradients),
 ]
 DEFECTS: dict[str, Callable[..., Any]] = {
     "contract": WrongOutputSize,
@@ -376,7 +400,7 @@ def test_so_it_does_around_a_wrapped_cell(check: str) -> None:
 
 
 @pytest.mark.parametrize(("check", "defect"), SUBTLE)
-def test_it_catches_what_shows_in_training_or_at_the_start_alone(check: str, defect: Any) -> None:
+def test_it_catches_what_shows_in_one_place_alone(check: str, defect: Any) -> None:
     assert judged(check, defect).status == "failed"
 
 
@@ -405,8 +429,20 @@ class Linear(mg.Cell):
         return h, h
 
 
-@pytest.mark.parametrize("cell", [Frozen, Linear])
-def test_frozen_and_linear_cells_are_sound(cell: Any) -> None:
+class OtherOrder(Sound):
+    """The new state has its keys in another order than the first one, also inside."""
+
+    def init_state(self, batch_size: int) -> Any:
+        a, b, c = (mg.zeros((batch_size, self.hidden_size)) for _ in range(3))
+        return {"a": a, "b": {"c": b, "d": c}}
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        h = mg.tanh(x @ self.w + state["a"] @ self.u - 0.3 * state["b"]["d"])
+        return h, {"b": {"d": 0.5 * state["b"]["c"], "c": h * h}, "a": h}
+
+
+@pytest.mark.parametrize("cell", [Frozen, Linear, OtherOrder])
+def test_unusual_cells_are_sound(cell: Any) -> None:
     assert [r for r in check_cell(lambda: cell()) if r.status == "failed"] == []
 
 
@@ -543,6 +579,39 @@ def test_a_factory_that_takes_something_else() -> None:
 def test_a_thing_in_the_place_of_what_makes_one_is_told(check: Any, given: Any) -> None:
     with pytest.raises(TypeError, match=rf"{check.__name__} takes what makes one, such as .*, not "):
         check(given)
+
+
+MISSPELT = {
+    "tolerences": (CellTests, {"tolerences": 1e-3}, "There are: factory, example, double_backward"),
+    "factroy": (OptimizerTests, {"factroy": mg.GRUCell}, "did you mean factory"),
+    "exampel": (LossTests, {"factory": mg.loss, "exampel": lambda generator: None}, "did you mean example"),
+    "expected_failure": (WrapperTests, {"expected_failure": {}}, "did you mean expected_failures"),
+    "input": (GradientTests, {"input": list}, "did you mean inputs"),
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_misspelt_attribute_of_a_test_class_is_an_error(name: str) -> None:
+    base, attributes, message = MISSPELT[name]
+    with pytest.raises(TypeError, match=f"^Misspelt sets {name}, which nothing looks at; .*{message}"):
+        type("Misspelt", (base,), attributes)
+
+
+def test_a_test_class_may_have_tests_fixtures_and_helpers_of_its_own() -> None:
+    class Own(CellTests):
+        factory = Sound
+        expected_failures: ClassVar[dict[str, str]] = {}
+        pytestmark = pytest.mark.filterwarnings("error")
+        _size = 3
+
+        @pytest.fixture
+        def cell(self) -> Any:
+            return Sound()
+
+        def test_more(self, cell: Any) -> None:
+            assert cell.hidden_size == H
+
+    Own().test_conformance("contract")
 
 
 def test_a_failure_says_what_was_asked() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.nest import describe, leaves, map_nest
-from minigrad.testing.layer_checks import EXACT, LAYER_CHECKS, LENGTHS, padding_of
+from minigrad.testing.layer_checks import LAYER_CHECKS, padding_of
+from minigrad.testing.place_checks import EXACT, LENGTHS
 from minigrad.testing.results import (
     Check,
     CheckError,
@@ -21,7 +22,7 @@ from minigrad.testing.results import (
     run_checks,
     worst,
 )
-from minigrad.testing.runs import BATCH, STEPS, Subject, compare, fixed, run
+from minigrad.testing.runs import BATCH, STEPS, Subject, by_key, compare, fixed, run
 
 __all__ = ["CELL_CHECKS", "check_cell"]
 
@@ -94,7 +95,7 @@ def equals_reference(subject: Subject) -> Measured:
     for row in x:
         y, state = subject.reference(weights, row, state)
         outputs.append(y)
-    wanted = {"outputs": np.stack(outputs), **{f"state {n}": np.asarray(leaf) for n, leaf in enumerate(leaves(state))}}
+    wanted = {"outputs": np.stack(outputs), **{f"state {n}": np.asarray(leaf) for n, leaf in enumerate(by_key(state))}}
     return compare(found, wanted, 1e-10)
 
 

@@ -12,22 +12,28 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.autograd import grad
-from minigrad.backend import is_floating, load_backend, register_backend
+from minigrad.backend import is_floating
 from minigrad.nest import leaves, map_nest
 from minigrad.testing.gradients import gradient_errors
+from minigrad.testing.place_checks import EXACT, LENGTHS, in_dtype, on_backend
 from minigrad.testing.results import Check, CheckError, Measured, NotApplicableError, worst
-from minigrad.testing.runs import BATCH, STEPS, Subject, by_engine, compare, fixed, input_size_of, needs_randomness, run
-from minigrad.testing.strict import StrictBackend
+from minigrad.testing.runs import (
+    BATCH,
+    STEPS,
+    Subject,
+    by_engine,
+    by_key,
+    compare,
+    fixed,
+    input_size_of,
+    needs_randomness,
+    run,
+)
 
 __all__ = ["LAYER_CHECKS"]
 
-register_backend("strict", StrictBackend)
-
-LENGTHS = (STEPS, 1, 2)
 STEP = 1e-7
 """Of differences between gradients: small, so that they seldom step over the kink of a relu."""
-EXACT = 1e-12
-
 
 # --- gradients
 
@@ -115,7 +121,7 @@ def _as_function(subject: Subject, layer: Any, lengths: Any, given: bool = True)
         left = iter(parts)
         before = map_nest(lambda leaf: next(left), state) if given else None
         ys, last = layer(x, before, lengths=lengths)
-        return mg.concat([part.reshape(-1) for part in (ys, *leaves(last)) if is_floating(part.dtype)])
+        return mg.concat([part.reshape(-1) for part in (ys, *by_key(last)) if is_floating(part.dtype)])
 
     tensors = [x, *(map(mg.as_tensor, leaves(state)) if given else ())]
     return function, [mg.Tensor(tensor.data, is_floating(tensor.dtype)) for tensor in tensors]
@@ -194,7 +200,7 @@ def no_steps(subject: Subject) -> Measured:
     none = run(layer, x, state)
     if none["outputs"].shape != (0, *some["outputs"].shape[1:]):
         raise CheckError(f"without steps the outputs have shape {none['outputs'].shape}")
-    wanted = {f"state {n}": leaf for n, leaf in enumerate(leaves(state))}
+    wanted = {f"state {n}": leaf for n, leaf in enumerate(by_key(state))}
     empty = run(layer, subject.x(batch=0))
     for name, array in some.items():
         shape = (STEPS, 0, *array.shape[2:]) if name == "outputs" else (0, *array.shape[1:])
@@ -231,54 +237,6 @@ def _parts_of_a_batch(together: Any, steps: slice, b: int) -> Any:
 def _total(alone: list[Any]) -> Any:
     """The gradients that are sums over sequences."""
     return {name: sum(found[name] for found in alone) for name in alone[0] if not _by_sequence(name)}
-
-
-# --- places and types
-
-
-def on_backend(name: str) -> Check:
-    """The check that a backend computes what NumPy does."""
-
-    def check(subject: Subject) -> Measured:
-        try:
-            load_backend(name)
-        except mg.BackendUnavailableError as why:
-            raise NotApplicableError(str(why)) from None
-        parts = []
-        for training in (False, True):
-            results = []
-            for place in ("numpy", name):
-                with mg.use_backend(place):
-                    results.append(run(subject.layer(training), subject.x(), lengths=LENGTHS))
-            for key, array in results[1].items():
-                if array.dtype.kind == "f" and not np.isfinite(array).all():
-                    raise CheckError(f"{key} holds NaN or infinity, for inputs of ordinary size")
-            parts.append(compare(results[1], results[0]))
-        return worst(*parts)
-
-    check.__doc__ = f"Everything runs on {name}, is finite, and is what it is on NumPy."
-    return check
-
-
-def in_dtype(name: str) -> Check:
-    """The check that a dtype is kept."""
-
-    def check(subject: Subject) -> Measured:
-        made = subject.make(training=True, dtype=name)
-        layer = mg.Recurrent(made) if isinstance(made, mg.Cell) else made
-        for key, array in run(layer, subject.x(dtype=name)).items():
-            if array.dtype.kind == "f" and array.dtype.name != name:
-                raise CheckError(f"x and parameters are {name}; {key} is {array.dtype}")
-        double = subject.layer()
-        x, state = subject.x(), subject.state(double)
-        wanted = run(double, x, state)
-        single = double.to(dtype=name)
-        state = map_nest(lambda leaf: leaf.astype(name) if leaf.dtype.kind == "f" else leaf, state)
-        found = run(single, x.astype(name) if x.dtype.kind == "f" else x, state)
-        return compare(found, wanted, 1e-4 if name == "float32" else EXACT)
-
-    check.__doc__ = f"Parameters and x of {name} give results and gradients of {name}, near those of float64."
-    return check
 
 
 # --- weights, seeds, modes

@@ -99,6 +99,15 @@ def order(subject: Subject) -> None:
     must_equal("with the parameters in reverse order", found, descend(subject.make(params), params))
 
 
+def own_state(subject: Subject) -> None:
+    """Parameters of one shape and different gradients are updated each as if it were alone."""
+    shape = (3, 2)
+    params, others = (parameters(shapes=[shape] * 3) for _ in range(2))
+    found = descend(subject.make(params), params)
+    wanted = [array for other in others for array in descend(subject.make([other]), [other])]
+    must_equal(f"3 parameters of shape {shape} in one optimizer, against 3 optimizers", found, wanted)
+
+
 def parameter_forms(subject: Subject) -> None:
     """Parameters may come from a generator, such as `model.parameters()`, and with names."""
     params = parameters()
@@ -331,6 +340,7 @@ OPTIMIZER_CHECKS: dict[str, Check] = {
         negative_lr,
         unknown_hyperparameter,
         order,
+        own_state,
         parameter_forms,
         no_parameters,
         not_parameters,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from inspect import getattr_static
 from typing import Any, ClassVar
 
@@ -22,6 +23,11 @@ class _Tests:
     checks: ClassVar[Mapping[str, Any]]
     check: ClassVar[Callable[..., list[CheckResult]]]
     options: ClassVar[tuple[str, ...]] = ("expected_failures",)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__ != __name__:
+            _refuse_unknown(cls, ("factory", *cls.options))
 
     @classmethod
     def pytest_generate_tests(cls, metafunc: Any) -> None:
@@ -48,6 +54,20 @@ def _attribute(cls: type, name: str) -> Any:
     """An attribute as it was assigned: a function in a class is no method here."""
     value = getattr_static(cls, name, None)
     return value.__func__ if isinstance(value, staticmethod) else value
+
+
+def _refuse_unknown(cls: type, known: tuple[str, ...]) -> None:
+    """Raise for attributes that nobody would look at: values of unknown names, and functions of nearly known ones."""
+    for name, value in vars(cls).items():
+        if name.startswith(("_", "test", "pytest")) or name in known:
+            continue
+        near = get_close_matches(name, known, n=1, cutoff=0.7)
+        if near or not (callable(value) or isinstance(value, staticmethod | classmethod | property)):
+            guess = f"did you mean {near[0]}? " if near else ""
+            raise TypeError(
+                f"{cls.__name__} sets {name}, which nothing looks at; {guess}There are: {', '.join(known)}. "
+                "A helper of your own needs a name that begins with an underscore"
+            )
 
 
 class CellTests(_Tests):
@@ -97,6 +117,10 @@ class GradientTests:
     """
 
     order: ClassVar[int] = 2
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _refuse_unknown(cls, ("function", "inputs", "order"))
 
     @classmethod
     def pytest_generate_tests(cls, metafunc: Any) -> None:

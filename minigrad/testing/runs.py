@@ -11,7 +11,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.backend import is_floating
-from minigrad.nest import leaves, map_nest
+from minigrad.nest import map_nest
 from minigrad.testing.results import CheckError, Measured, NotApplicableError, worst
 
 STEPS, BATCH, INPUT_SIZE, HIDDEN_SIZE = 4, 3, 3, 4
@@ -138,7 +138,7 @@ def run(
         state = map_nest(lambda leaf: _leaf(leaf, gradients), state)
     with by_engine(layer, engine):
         ys, last = layer(x, state) if lengths is None else layer(x, state, lengths=lengths)
-    results = {"outputs": ys, **{f"state {n}": leaf for n, leaf in enumerate(leaves(last))}}
+    results = {"outputs": ys, **{f"state {n}": leaf for n, leaf in enumerate(by_key(last))}}
     found = {name: result.numpy() for name, result in results.items()}
     if gradients:
         project = weights or fixed
@@ -149,7 +149,7 @@ def run(
                 total = total + (result * g).sum()
         reached = {"x": x, **dict(layer.named_parameters())}
         if state is not None:
-            reached |= {f"the initial state {n}": leaf for n, leaf in enumerate(leaves(state))}
+            reached |= {f"the initial state {n}": leaf for n, leaf in enumerate(by_key(state))}
         for tensor in reached.values():
             tensor.grad = None
         if total.requires_grad:
@@ -164,6 +164,15 @@ def run(
 def _leaf(value: Any, gradients: bool) -> Any:
     data = mg.as_tensor(value)
     return mg.Tensor(data.data, gradients and is_floating(data.dtype))
+
+
+def by_key(nest: Any) -> Iterator[Any]:
+    """The leaves of a nest, those of a dict in the order of its keys: a step may return them in any."""
+    if isinstance(nest, tuple | list | dict):
+        for part in (nest[key] for key in sorted(nest, key=str)) if isinstance(nest, dict) else nest:
+            yield from by_key(part)
+    else:
+        yield nest
 
 
 @contextmanager
