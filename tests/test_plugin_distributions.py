@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 import tomllib
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from fresh_venv import FreshVenv
+from plugin_source import not_public
 
 from minigrad.testing import CellTests, LossTests, OptimizerTests, WrapperTests
 
@@ -50,13 +50,46 @@ def test_its_tests_pass_where_it_is_installed(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_it_uses_public_names_alone(name: str) -> None:
-    for path in (FOLDER / name).glob("minigrad_*/*.py"):
-        source = path.read_text(encoding="utf-8")
-        modules = re.findall(r"^\s*(?:from|import) (minigrad\S*|numpy|cupy)", source, re.MULTILINE)
-        own = path.parent.name
-        allowed = {"minigrad", "minigrad.losses", "minigrad.optimizers", "minigrad.testing"}
-        assert {module for module in modules if module.split(".")[0] != own} <= allowed, path
-        assert not re.search(r"\b(mg|minigrad)(\.\w+)*\._[a-z]", source), path
+    paths = list((FOLDER / name).glob("minigrad_*/**/*.py"))
+    assert paths
+    for path in paths:
+        assert not_public(path.read_text(encoding="utf-8"), path.parent.name) == [], path
+
+
+NOT_PUBLIC = {
+    "import numpy as np": "line 1: import of numpy",
+    "def f():\n    from numpy import tanh": "line 2: import of numpy",
+    "from cupy.lib import x": "line 1: import of cupy.lib",
+    "import importlib\nimportlib.import_module('numpy')": "line 2: import of numpy",
+    "from minigrad.plan import graph": "line 1: import of minigrad.plan",
+    "from minigrad import autograd": "line 1: import of minigrad.autograd",
+    "import minigrad.nest": "line 1: import of minigrad.nest",
+    "from minigrad.losses import _reduce": "private _reduce of minigrad.losses",
+    "import minigrad as mg\nmg.init._fans(1)": "line 2: private mg.init._fans",
+    "import minigrad as other\nother._x": "line 2: private other._x",
+    "def f(tensor):\n    return tensor._data": "line 2: private tensor._data",
+    "class A(B):\n    def f(self):\n        return self._of_the_base": "line 3: private self._of_the_base",
+    "getattr(x, '_node')": "line 1: private '_node' by its name",
+}
+
+
+@pytest.mark.parametrize("source", NOT_PUBLIC)
+def test_what_is_not_public_is_found(source: str) -> None:
+    assert NOT_PUBLIC[source] in not_public(source, "mine")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from mine._parts import _helper\n_helper()",
+        "class A:\n    def __init__(self):\n        self._own = 1\n    def f(self):\n        return self._own",
+        "'import numpy as np; mg._x'  # import numpy",
+        "import minigrad as mg\nfrom minigrad.losses import factory\nmg.nest.map_nest(mg.tanh, mg.__name__)",
+        "from minigrad import testing, nest",
+    ],
+)
+def test_what_is_public_or_its_own_is_not(source: str) -> None:
+    assert not_public(source, "mine") == []
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)

@@ -91,7 +91,7 @@ def _roundings(subject: Subject) -> Measured:
     floating = [name for name, array in middle.items() if array.dtype.kind == "f"]
     found = {name: (one[name] - middle[name]) + (other[name] - middle[name]) for name in floating}
     scales = {name: max(1.0, np.abs(middle[name]).max(initial=0.0)) for name in floating}
-    where = "{}: it jumps, as what is rounded to float32 does, where all is moved by 3e-8;"
+    where = "{}: it jumps, as what is rounded to float32 does, where all is moved by 3e-8"
     return worst(
         *(Measured(float(np.abs(found[n]).max(initial=0.0) / scales[n]), 1e-10, where.format(n)) for n in floating)
     )
