@@ -91,7 +91,7 @@ class Attention(Module):
     def _tensors(self, query: Any, keys: Any, values: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Query, keys and values as tensors that fit each other and the parameters, or an error."""
         name = type(self).__name__
-        parameter = next(self.parameters(), None)
+        parameter = self.first_parameter()
         query = as_tensor(query, like=parameter)
         keys = as_tensor(keys, like=query)
         values = keys if values is None else as_tensor(values, like=query)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from minigrad.errors import BackendUnavailableError
+from minigrad.within import Within
 
 Array = Any
 """An array of some backend (`numpy.ndarray`, `cupy.ndarray`). Backends share an interface, not a base class."""
@@ -28,11 +28,13 @@ class Backend:
         name: what `set_backend` and `Tensor.to` call it.
         xp: the namespace of array functions (`numpy`, `cupy`).
         array_types: the types that this backend's functions return.
+        compiles: the language that programs for these arrays can be written in, `"c"` or `"cuda"`; empty if none.
     """
 
     name: str
     xp: Any
     array_types: tuple[type, ...]
+    compiles: str = ""
 
     def asarray(self, data: Any, dtype: Any = None) -> Array:
         """This backend's array of `data`: host data, or an array that is already here."""
@@ -60,6 +62,7 @@ class NumPyBackend(Backend):
 
     name = "numpy"
     xp = np
+    compiles = "c"
     array_types = (np.ndarray, *{np.dtype(code).type for code in np.typecodes["All"]})
 
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
@@ -89,6 +92,7 @@ class CuPyBackend(Backend):
     """Arrays in an NVIDIA GPU's memory. Loading it imports CuPy and asks for a CUDA device."""
 
     name = "cupy"
+    compiles = "cuda"
 
     def __init__(self) -> None:
         try:
@@ -189,19 +193,14 @@ def get_backend() -> Backend:
     return _default_backend
 
 
-@contextmanager
-def use_backend(name: str | Backend) -> Iterator[Backend]:
+def use_backend(name: str | Backend) -> Within:
     """Make new tensors on this backend inside a `with` block, in this thread.
 
     >>> with mg.use_backend("numpy") as backend:
     ...     print(backend.name, mg.zeros(2).backend.name)
     numpy numpy
     """
-    before, _local.backend = _local.backend, load_backend(name)
-    try:
-        yield _local.backend
-    finally:
-        _local.backend = before
+    return Within(_local, "backend", load_backend(name))
 
 
 def backend_of(array: Array) -> Backend:
@@ -234,24 +233,19 @@ def set_default_dtype(dtype: Any) -> None:
     _default_dtype = _floating(dtype)
 
 
-@contextmanager
-def default_dtype(dtype: Any) -> Iterator[None]:
+def default_dtype(dtype: Any) -> Within:
     """`set_default_dtype` for a `with` block, in this thread.
 
     >>> with mg.default_dtype("float64"):
     ...     print(mg.zeros(2).dtype)
     float64
     """
-    before, _local.dtype = _local.dtype, _floating(dtype)
-    try:
-        yield
-    finally:
-        _local.dtype = before
+    return Within(_local, "dtype", _floating(dtype))
 
 
 def _floating(dtype: Any) -> Any:
     found = np.dtype(dtype)
-    if found not in (np.dtype("float32"), np.dtype("float64")):
+    if found.kind != "f" or found.itemsize not in (4, 8):
         raise ValueError(f"the default dtype is 'float32' or 'float64', not {dtype!r}")
     return found
 

@@ -65,7 +65,7 @@ def _made_like_parameters(init_state: Callable[[Any, int], Any]) -> Callable[[An
 
     @wraps(init_state)
     def wrapped(self: Cell, batch_size: int) -> Any:
-        parameter = next(self.parameters(), None)
+        parameter = self.first_parameter()
         if parameter is None:
             return init_state(self, batch_size)
         with use_backend(parameter.backend), default_dtype(parameter.dtype):
@@ -112,7 +112,7 @@ def check_input(module: Module, given: Any, axes: str) -> Tensor:
         given: integers, or numbers in the dtype of the parameters.
         axes: names of the axes before the features: "B", "T, B" or "B, T".
     """
-    parameter = next(module.parameters(), None)
+    parameter = module.first_parameter()
     x = as_tensor(given, like=parameter)
     name = type(module).__name__
     leading = len(axes.split(","))
@@ -132,7 +132,7 @@ def check_input(module: Module, given: Any, axes: str) -> Tensor:
 
 def start_state(module: Any, owner: Module, x: Tensor, batch_size: int) -> Any:
     """`module.init_state(batch_size)` made on the backend of x and in the dtype of `owner`'s parameters (or of x)."""
-    parameter = next(owner.parameters(), None)
+    parameter = owner.first_parameter()
     dtype = parameter.dtype if parameter is not None else x.dtype if is_floating(x.dtype) else None
     with use_backend(x.backend), default_dtype(get_default_dtype() if dtype is None else dtype):
         state = module.init_state(batch_size)

@@ -19,20 +19,17 @@ def zeros(shape: Shape, dtype: Any = None, requires_grad: bool = False) -> Tenso
     >>> mg.zeros((2, 3)).shape
     (2, 3)
     """
-    return full(shape, 0.0, dtype, requires_grad)
+    return _made("zeros", dtype, requires_grad, shape)
 
 
 def ones(shape: Shape, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones, by default of the default dtype."""
-    return full(shape, 1.0, dtype, requires_grad)
+    return _made("ones", dtype, requires_grad, shape)
 
 
 def full(shape: Shape, fill_value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """One value everywhere, by default of the default dtype."""
-    found = as_dtype(dtype)
-    if requires_grad and not is_floating(found):
-        raise ValueError(f"requires_grad needs floating-point values; these are {found}")
-    return Tensor(get_backend().xp.full(shape, fill_value, dtype=found), requires_grad)
+    return _made("full", dtype, requires_grad, shape, fill_value)
 
 
 def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
@@ -51,3 +48,11 @@ def zeros_like(x: Tensor) -> Tensor:
 def ones_like(x: Tensor) -> Tensor:
     """Ones in the shape and dtype and on the backend of x."""
     return Tensor(x.backend.xp.ones(x.shape, dtype=x.dtype))
+
+
+def _made(function: str, dtype: Any, requires_grad: bool, *arguments: Any) -> Tensor:
+    """A tensor of what one of the current backend's functions gives."""
+    found = as_dtype(dtype)
+    if requires_grad and not is_floating(found):
+        raise ValueError(f"requires_grad needs floating-point values; these are {found}")
+    return Tensor(getattr(get_backend().xp, function)(*arguments, dtype=found), requires_grad)

@@ -81,6 +81,18 @@ class Module:
         """All parameters, each once."""
         return (parameter for _, parameter in self.named_parameters())
 
+    def first_parameter(self) -> Parameter | None:
+        """The first of `parameters()`, or None. It is what new states and inputs take their backend and dtype from.
+
+        Layers ask at each call, and it is nearly always found without a look at all that the module holds.
+        """
+        part: Any = self
+        for _ in range(16):  # modules may lead round in a circle
+            if not isinstance(part, Module):
+                break
+            part = next((p for name, p in vars(part).items() if isinstance(p, _HOLDERS) and name != "_arguments"), None)
+        return part if isinstance(part, Parameter) else next(self.parameters(), None)
+
     @contextmanager
     def substitute(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
         """A context in which other tensors stand in the place of parameters.
@@ -138,7 +150,7 @@ class Module:
         Modules among the arguments are cloned too; one that is used twice stays one.
         """
         copy: Self = _clone(self, {})
-        parameter = next(self.parameters(), None)
+        parameter = self.first_parameter()
         copy.train(self.training)
         return copy if parameter is None else copy.to(parameter.backend, parameter.dtype)
 

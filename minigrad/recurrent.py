@@ -110,7 +110,7 @@ class Recurrent(RecurrentLayer):
         self.checkpoint_every = checkpoint_every
         self._plans = Plans()
         if learn_initial_state:
-            parameter = next(cell.parameters(), None)
+            parameter = cell.first_parameter()
             like = zeros(1) if parameter is None else parameter
             self.initial_state = map_nest(_learnable, start_state(cell, cell, like, 1))
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from minigrad.within import Within
 
 if TYPE_CHECKING:
     from minigrad.primitive import Primitive
@@ -69,17 +69,7 @@ class _Recorder(threading.local):
 recorder = _Recorder()
 
 
-@contextmanager
-def _recording(grad: bool) -> Iterator[None]:
-    before, recorder.grad = recorder.grad, grad
-    try:
-        yield
-    finally:
-        recorder.grad = before
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
+def no_grad() -> Within:
     """Record nothing inside the block: results need no gradient and keep no history.
 
     >>> x = mg.ones(2, requires_grad=True)
@@ -88,15 +78,12 @@ def no_grad() -> Iterator[None]:
     >>> y.requires_grad
     False
     """
-    with _recording(False):
-        yield
+    return Within(recorder, "grad", False)
 
 
-@contextmanager
-def enable_grad() -> Iterator[None]:
+def enable_grad() -> Within:
     """Record again inside a `no_grad` block."""
-    with _recording(True):
-        yield
+    return Within(recorder, "grad", True)
 
 
 class Tape:

@@ -358,3 +358,45 @@ def test_a_clone_keeps_the_mode_and_refuses_iterators() -> None:
     assert len(Several([mg.Linear(1, 1)]).clone().parts) == 1
     with pytest.raises(TypeError, match=r"made with an iterator.*cannot be cloned.*pass a list"):
         Several(mg.Linear(1, 1) for _ in range(2)).clone()
+
+
+def test_the_first_parameter_is_the_first_of_all() -> None:
+    class Parent(mg.Module):
+        def __init__(self, *parts: Any) -> None:
+            self.size = 3
+            self.first, self.second = parts
+
+    circle = Parent(None, None)
+    circle.first = Parent(circle, mg.Linear(2, 2))
+    empty = Parent(mg.Module(), mg.tensor([1.0]))
+    modules = [
+        mg.Linear(2, 3),
+        mg.LSTM(2, 3, num_layers=2),
+        mg.Bidirectional(mg.GRUCell(2, 3)),
+        Parent(mg.tensor([1.0]), mg.Linear(2, 3)),
+        Parent(empty, [mg.Linear(2, 3)]),
+        Parent({"a": (mg.Linear(2, 3),)}, mg.Linear(2, 3)),
+        circle,
+    ]
+    for module in modules:
+        assert module.first_parameter() is next(module.parameters())
+    assert empty.first_parameter() is None
+
+
+def test_settings_nest_and_go_back() -> None:
+    off = mg.no_grad()
+    x = mg.ones(2, requires_grad=True)
+    with off:
+        with off:
+            assert not (x * 2).requires_grad
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad
+
+    @mg.no_grad()
+    def double(x: mg.Tensor) -> mg.Tensor:
+        return x * 2
+
+    assert not double(x).requires_grad
+    with pytest.raises(ZeroDivisionError), mg.default_dtype("float64"):
+        raise ZeroDivisionError
+    assert str(mg.zeros(1).dtype) == "float32"

@@ -36,7 +36,7 @@ def stepwise(model: Any, x: Any, state: Any) -> tuple[Step, Tensor, Any]:
         state = expected if state is None else check_state(state, expected)
         return lambda x, state: checked_step(model, x, state), x, state
     check_forward(model)
-    x = as_tensor(x, like=next(model.parameters(), None))
+    x = as_tensor(x, like=model.first_parameter())
     time = int(getattr(model, "batch_first", False))
     x = _some_steps(swap_axes(x) if time and x.ndim > 1 else x)
 

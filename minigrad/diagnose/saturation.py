@@ -144,7 +144,7 @@ def gate_saturation(model: Any, x: Any, state: Any = None, threshold: float = 0.
 
 def _unwrapped(layer: Recurrent, x: Any, state: Any) -> tuple[Any, Any, Any]:
     """A layer's cell, with its inputs in the order in which the cell gets them, and its state."""
-    x = as_tensor(x, like=next(layer.parameters(), None))
+    x = as_tensor(x, like=layer.first_parameter())
     x = swap_axes(x) if layer.batch_first and x.ndim > 1 else x
     if state is None and x.ndim > 1:
         state = start_state(layer, layer, x, x.shape[1])
