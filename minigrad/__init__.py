@@ -37,6 +37,7 @@ from minigrad.errors import (
     UnknownNameError,
 )
 from minigrad.layers import Dropout, Embedding, LayerNorm, Linear, Sequential, check_size
+from minigrad.lengths import last_outputs
 from minigrad.module import Module
 from minigrad.nest import detach
 from minigrad.ops import *  # noqa: F403  # every operation is public
@@ -148,6 +149,7 @@ __all__ = [
     "grad",
     "hookimpl",
     "init",
+    "last_outputs",
     "load_checkpoint",
     "loss",
     "losses",

@@ -7,10 +7,11 @@ from typing import Any
 
 from minigrad.backend import Array
 from minigrad.nest import map_nest
-from minigrad.ops import where
+from minigrad.ops import getitem, where
+from minigrad.ops import sum as sum_of
 from minigrad.tensor import Tensor, as_tensor
 
-__all__ = ["Mask", "check_lengths"]
+__all__ = ["Mask", "check_lengths", "last_outputs"]
 
 
 class Mask:
@@ -73,3 +74,46 @@ def check_lengths(lengths: Any, steps: int, batch: int) -> list[int]:
         if not 0 <= value <= steps:
             raise ValueError(f"lengths[{position}] is {value}; it must be in 0..{steps}, the steps of x")
     return values
+
+
+def last_outputs(ys: Any, lengths: Any = None, batch_first: bool = False) -> Tensor:
+    """The output of each sequence at its own last step.
+
+        last[b] = ys[lengths[b] - 1, b]                       (0 if lengths[b] is 0)
+
+    This reads one vector off a sequence of any cell, whatever its state is. Of a layer in both directions it serves the
+    forward half: the backward half ends at the first step, `ys[0]`.
+
+    Args:
+        ys: outputs (T, B, ...), or (B, T, ...) with batch_first.
+        lengths: (B,) integers in 0..T; by default all are T.
+        batch_first: whether the first axis of ys is the batch.
+
+    Returns:
+        (B, ...), in the dtype of ys.
+
+    Raises:
+        ValueError: ys has no such axes, or the lengths do not fit it.
+        TypeError: lengths are no integers.
+
+    >>> ys, _ = mg.LSTM(2, 3)(mg.ones((5, 2, 2)), lengths=[5, 2])
+    >>> last = mg.last_outputs(ys, [5, 2])
+    >>> last.shape, bool((last[1] == ys[1, 1]).numpy().all())
+    ((2, 3), True)
+
+    Source: Sutskever et al. (2014), section 2, where the last hidden state of an LSTM stands for the sequence.
+    """
+    ys = as_tensor(ys)
+    if ys.ndim < 2:
+        axes = "(B, T, ...)" if batch_first else "(T, B, ...)"
+        raise ValueError(f"last_outputs takes outputs of shape {axes}; these are {ys.shape}")
+    time, batch = int(batch_first), int(not batch_first)
+    steps, count = ys.shape[time], ys.shape[batch]
+    counts = [steps] * count if lengths is None else check_lengths(lengths, steps, count)
+    if not steps:
+        return sum_of(ys, axis=time)
+    places = [length - 1 for length in counts], list(range(count))
+    last = getitem(ys, places[::-1] if batch_first else places)
+    if min(counts, default=1):
+        return last
+    return where(_like(ys.backend.asarray(counts) > 0, last), last, 0)

@@ -196,6 +196,17 @@ def test_sequences_end_each_by_itself_and_all_at_once() -> None:
     assert (made.sequences.shape, made.lengths.numpy().tolist()) == ((2, 3), [2, 1, 2])
 
 
+def test_what_an_ended_sequence_would_go_on_with_does_not_matter() -> None:
+    def step(x: mg.Tensor, t: int) -> Any:
+        return mg.tensor([[0.0, 9.0] if t == 0 else [float("nan")] * 2, [9.0, 0.0]]), t + 1
+
+    for choose in (greedy, sample):
+        made = generate(step, [0, 0], 0, 3, end=1, choose=choose)
+        assert made.lengths.numpy().tolist() == [1, 3]
+    with pytest.raises(ValueError, match="the largest score of each row must be finite"):
+        generate(step, [0, 0], 0, 3)
+
+
 def test_generate_nothing() -> None:
     model = Model(4)
     made = generate(model, [0, 1], model.cell.init_state(2), 0, end=1)

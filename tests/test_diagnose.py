@@ -192,6 +192,11 @@ def test_small_gradients_are_not_lost_in_the_norm() -> None:
     np.testing.assert_allclose(flow.norms[:18, 0], 10.0 ** (-2 * np.arange(1, 19)), rtol=1e-4)
 
 
+def test_the_flow_of_no_sequences() -> None:
+    flow = gradient_flow(mg.LSTMCell(3, 4), mg.ones((5, 0, 3)))
+    assert (flow.norms.shape, flow.parts["state[1]"].shape) == ((5, 0), (5, 0))
+
+
 # --- gate_saturation
 
 

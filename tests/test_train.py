@@ -243,8 +243,8 @@ def test_records_tell_step_rate_norm_and_padding(tmp_path: Path) -> None:
     assert lines == trainer.records
     assert [(line["epoch"], line["step"], line["padding"]) for line in lines] == [(1, 1, 0.0), (2, 2, 0.0)]
     assert lines[0].keys() == {"epoch", "step", "seconds", "lr", "padding", "train_loss"}
-    trainer, train, _ = make("batches", None)
-    assert trainer.fit(train, epochs=2)["padding"] == [train.padding(0), train.padding(1)]
+    trainer, train, validation = make("batches", None)
+    assert trainer.fit(train, validation, epochs=2)["padding"] == [train.padding(0), train.padding(1)]
 
 
 # --- what it refuses
@@ -257,8 +257,9 @@ def test_records_tell_step_rate_norm_and_padding(tmp_path: Path) -> None:
         (lambda loss: None, r"step\(model, batch\) must return a loss.*it returned NoneType"),
         (lambda loss: loss.item(), "it returned float"),
         (lambda loss: mg.stack([loss, loss]), r"it returned Tensor\[2\]"),
-        (lambda loss: (loss, 3), "the metrics must be a dict without the name 'loss'"),
-        (lambda loss: (loss, {"loss": 3}), "without the name 'loss'"),
+        (lambda loss: (loss, 3), "the metrics must be a dict.*step returned int"),
+        (lambda loss: (loss, {"loss": 3}), r"'loss' can only be a pair \(sum, count\)"),
+        (lambda loss: (loss, {"loss": (1.0, 2.0, 3.0)}), "the metric 'loss' must be a number"),
         (lambda loss: (loss, {"a": "b"}), "the metric 'a' must be a number.*it is|returned str"),
         (lambda loss: (loss, {"a": mg.ones(2)}), r"returned Tensor\[2\]"),
         (lambda loss: loss.detach(), "no parameter of the model has a gradient"),

@@ -127,3 +127,41 @@ def test_examples_that_do_not_go_together_are_refused() -> None:
         Batches([([1],), (1,)], 2)
     with pytest.raises(ValueError, match=r"examples\[0\]\[1\]: cannot make an array of \[\[1\], \[2, 3\]\]"):
         Batches([(1, [[1], [2, 3]])], 2)
+
+
+def test_fixed_fields_are_stacked_without_lengths(backend: Any) -> None:
+    draw = np.random.default_rng(0)
+    made = [(draw.normal(size=n), draw.normal(size=3), draw.normal(size=(2, 2)), n) for n in (4, 0, 2, 2, 7)]
+    data = Batches(made, 2, fixed=(1, 2))
+    seen = set()
+    for batch in data.batches(0):
+        texts, vectors, matrices, labels = batch
+        assert texts.backend is vectors.backend is backend
+        assert batch.lengths == ([len(made[i][0]) for i in batch.indices], None, None, None)
+        np.testing.assert_array_equal(vectors.numpy(), [made[i][1] for i in batch.indices])
+        np.testing.assert_array_equal(matrices.numpy(), [made[i][2] for i in batch.indices])
+        np.testing.assert_array_equal(labels.numpy(), [made[i][3] for i in batch.indices])
+        seen |= set(batch.indices)
+    assert seen == set(range(5))
+    plain = Batches([(text, n) for text, _, _, n in made], 2, seed=data.seed)
+    assert data.order(0) == plain.order(0)  # they say nothing of lengths
+    assert data.padding(0) == plain.padding(0)
+    with pytest.raises(ValueError, match="sha256 was"):
+        Batches([(*example[:2], example[2][:1], example[3]) for example in made], 2, fixed=(1, 2)).load_state_dict(
+            data.state_dict()
+        )
+
+
+@pytest.mark.host_only("messages")
+def test_fixed_fields_that_are_not_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"examples\[1\]\[0\] has shape \(3,\), and others \(2,\): a fixed field holds"
+    ):
+        Batches([([1, 2], 0), ([1, 2, 3], 0)], 2, fixed=[0])
+    with pytest.raises(
+        ValueError, match=r"examples\[1\]\[0\] has shape \(0,\), and others \(2,\): a fixed field holds"
+    ):
+        Batches([([1, 2], 0), ([], 0)], 2, fixed=[0])
+    for wrong in ([2], [-1], ["x"], 1):
+        with pytest.raises(ValueError, match="fixed lists numbers of fields, of which there are 2, from 0; got"):
+            Batches([([1, 2], 0)], 2, fixed=wrong)  # type: ignore[arg-type]

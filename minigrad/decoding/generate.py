@@ -78,6 +78,8 @@ def generate(
         for _ in range(steps):
             scores, state = step_once(step, x, state)
             check_end_in(end, scores.shape[-1])
+            if end is not None:  # what an ended sequence would go on with does not matter, even if it is NaN
+                scores = Tensor(xp.where(ended[:, None], 0, scores.data))
             x = _choice(choose, scores)
             lengths = lengths + ~ended
             if end is not None:

@@ -101,10 +101,15 @@ def gradient_flow(
         shape = total.shape if isinstance(total, Tensor) else type(total).__name__
         raise ValueError(f"loss must return a tensor of one element; it returned {shape}")
     found = grad(total, shifts) if total.requires_grad else shifts  # zeros too
-    squares = [(gradient.numpy().astype("float64") ** 2).reshape(x.shape[1], -1).sum(axis=1) for gradient in found]
+    squares = [_squares(gradient.numpy().astype("float64")) for gradient in found]
     latest_first = {name: host.stack(squares[number :: len(names)][::-1]) for number, name in enumerate(names)}
     whole = sum(latest_first.values()) ** 0.5
     return GradientFlow(host.arange(1, x.shape[0] + 1), whole, {name: part**0.5 for name, part in latest_first.items()})
+
+
+def _squares(gradient: Any) -> Any:
+    """The sum of squares for each sequence."""
+    return (gradient**2).sum(axis=tuple(range(1, gradient.ndim)))
 
 
 host: Any = load_backend("numpy").xp

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ class Batch:
     """Some examples, padded. It unpacks into its fields: `x, y = batch`.
 
     Attributes:
-        fields: for each field a tensor: (T, B, ...) with zeros past each sequence's end, or (B,) for plain numbers.
-        lengths: for each field the lengths of its B sequences, or None.
+        fields: for each field a tensor: (T, B, ...) with zeros past each sequence's end; (B,) for plain numbers, and
+            (B, ...) for a fixed field.
+        lengths: for each field the lengths of its B sequences, or None if it holds none.
         indices: which examples these are.
     """
 
@@ -58,11 +60,15 @@ class Batches:
 
     Args:
         examples: tuples of fields. A field is a number, or a sequence (T_i, ...) as an array, a tensor or a list; an
-            array with one axis is a sequence of T_i numbers. The lengths of the fields may differ.
+            array with one axis is a sequence of T_i numbers, unless its field is fixed. The lengths of the fields may
+            differ.
         batch_size: examples per batch; the last has what is left.
         shuffle: draw a new order for each epoch.
         bucket: put similar lengths together.
-        seed: of the order; by default drawn from the generator that `mg.seed` seeds, when it is first needed.
+        seed: of the order, an integer of 0 or more; by default drawn from the generator that `mg.seed` seeds when it is
+            first needed.
+        fixed: the numbers, from 0, of fields that hold no sequences but arrays of one shape, such as a vector of
+            features beside a text: they are stacked to (B, ...), without padding or lengths.
 
     Raises:
         ValueError, TypeError: there are no examples, or they are not built alike.
@@ -76,6 +82,10 @@ class Batches:
     [[5], [6], [7]] [3] [1]
     >>> round(data.padding(epoch=0), 3)
     0.222
+    >>> data = Batches([([1, 2, 3], [0.5, 0.1]), ([4], [0.2, 0.7])], batch_size=2, fixed=[1])
+    >>> x, features = next(data.batches())
+    >>> x.shape, features.shape
+    ((3, 2), (2, 2))
     """
 
     def __init__(
@@ -85,10 +95,13 @@ class Batches:
         shuffle: bool = True,
         bucket: bool = True,
         seed: int | None = None,
+        fixed: Sequence[int] = (),
     ) -> None:
         check_size(batch_size=batch_size)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0):
+            raise ValueError(f"seed is an integer of 0 or more, or None to draw one; got {seed!r}")
         examples = list(examples)
         if not examples:
             raise ValueError("there are no examples")
@@ -98,10 +111,15 @@ class Batches:
                     f"each example is a tuple of the same fields, such as (sequence, label); examples[{number}] is "
                     f"a {type(example).__name__}" + (f" of {len(example)}" if isinstance(example, tuple) else "")
                 )
-        self.columns = [Column(str(field), values) for field, values in enumerate(zip(*examples, strict=True))]
-        self.examples, self.batch_size = len(examples), batch_size
+        fields = range(len(examples[0]))
+        if not isinstance(fixed, Sequence) or any(field not in fields for field in fixed):
+            raise ValueError(f"fixed lists numbers of fields, of which there are {len(fields)}, from 0; got {fixed!r}")
+        self.columns = [
+            Column(str(field), [example[field] for example in examples], field in fixed) for field in fields
+        ]
+        self.examples, self.batch_size = len(examples), int(batch_size)
         self.shuffle, self.bucket = shuffle, bucket
-        self._seed = seed if shuffle else 0
+        self._seed = 0 if not shuffle else None if seed is None else int(seed)
         lengths = [column.lengths for column in self.columns if column.lengths is not None]
         self._lengths = np.array(lengths, "int64").reshape(len(lengths), self.examples)
         self._rank = np.unique(self._lengths, axis=1, return_inverse=True)[1].ravel() if lengths else None

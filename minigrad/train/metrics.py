@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 from minigrad.nest import describe
@@ -40,8 +41,11 @@ class Outcome:
                 "step(model, batch) must return a loss, a tensor of one element, or a pair of it and a dict of "
                 f"metrics; it returned {describe(result)}"
             )
-        if not isinstance(metrics, Mapping) or "loss" in metrics:
-            raise TypeError(f"the metrics must be a dict without the name 'loss'; step returned {describe(metrics)}")
+        if not isinstance(metrics, Mapping) or not isinstance(metrics.get("loss", ()), tuple):
+            raise TypeError(
+                "the metrics must be a dict, in which 'loss' can only be a pair (sum, count), of what the loss is the "
+                f"mean of; step returned {describe(metrics)}"
+            )
         value, size = float(loss.item()), _size(batch)
         sums = {name: _sum_of(name, metric, size) for name, metric in metrics.items()}
         return cls(loss, value, {"loss": (value * size, size), **sums})
@@ -76,12 +80,12 @@ class Means:
 
 def _size(batch: Any) -> int:
     size = getattr(batch, "size", None)
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
         raise TypeError(
             f"a batch must have an attribute `size`, how many examples it holds, by which means are weighted; "
             f"{type(batch).__name__} has {size!r}"
         )
-    return size
+    return int(size)
 
 
 def _sum_of(name: str, metric: Any, size: int) -> tuple[float, float]:

@@ -1,18 +1,25 @@
-"""Small contexts around a run: a model out of training, random numbers put back, Ctrl-C noted."""
+"""Small contexts around a run: a model out of training, random numbers put back, Ctrl-C noted, a folder locked."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from minigrad.backend import random_state, set_random_state
 from minigrad.module import Module
 from minigrad.tape import no_grad
 
-__all__ = ["evaluating", "interrupts", "same_draws"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["evaluating", "interrupts", "locked", "same_draws"]
 
 
 @contextmanager
@@ -60,3 +67,26 @@ def interrupts() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(pressed)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def locked(folder: Path | None) -> Iterator[None]:
+    """The folder as this run's alone; the lock goes with the process. Nothing is locked where the system cannot.
+
+    Raises:
+        BlockingIOError: another run has it.
+    """
+    if folder is None or fcntl is None or not folder.is_dir():
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another run is writing to {folder} now: give this one another folder") from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)

@@ -45,6 +45,7 @@ class Run:
     def go(self) -> None:
         """Train until there is a reason to stop."""
         trainer = self.trainer
+        trainer.means = Means(self.progress.sums)
         while not trainer.stopped:
             if self.patience is not None and self.progress.waited >= self.patience:
                 trainer.stop("patience")
@@ -52,9 +53,8 @@ class Run:
                 trainer.stop("steps" if self.epochs is None else "epochs")
             else:
                 self._epoch()
-        if trainer.stopped == "steps" and self.progress.position:
-            measured = evaluate(trainer, self.validation, self.interrupted)
-            self._tell_epoch(self._record(measured or {}))
+        if self.progress.position and trainer.stopped != "interrupted":
+            self._cut_short()
 
     def _all_done(self) -> bool:
         """Whether all updates are done; after the last of an epoch its validation is still to come."""
@@ -91,6 +91,16 @@ class Run:
         progress.seconds += time.perf_counter() - since
         self._close(measured)
 
+    def _cut_short(self) -> None:
+        """Validate and record the part of an epoch. The checkpoint, from which it can go on, knows nothing of that."""
+        measured = evaluate(self.trainer, self.validation, self.interrupted) or {}
+        record = self._record(measured)
+        if measured and self._is_best(measured):
+            self._note_best(measured, self.progress.epoch + 1)
+            if self.trainer.saves is not None:
+                self.trainer.saves.write_best(self._contents())
+        self._tell_epoch(record)
+
     def _close(self, measured: dict[str, float]) -> None:
         """The end of an epoch: its record, the best, the schedule, the callbacks, a checkpoint."""
         trainer, progress = self.trainer, self.progress
@@ -99,8 +109,7 @@ class Run:
         progress.epoch, progress.position, progress.sums, trainer.carried = progress.epoch + 1, 0, {}, None
         progress.records.append(record)
         if better:
-            progress.best, progress.best_epoch, progress.waited = measured[self.monitor], progress.epoch, 0
-            trainer.best = trainer.model.state_dict()
+            self._note_best(measured, progress.epoch)
         elif measured:
             progress.waited += 1
         if measured and trainer.updater.schedule is not None:
@@ -119,6 +128,11 @@ class Run:
                 "epoch can be the best"
             )
         return best is None or (value < best if self.mode == "min" else value > best)
+
+    def _note_best(self, measured: dict[str, float], epoch: int) -> None:
+        progress, trainer = self.progress, self.trainer
+        progress.best, progress.best_epoch, progress.waited = measured[self.monitor], epoch, 0
+        trainer.best = trainer.model.state_dict()
 
     def _record(self, measured: dict[str, float]) -> dict[str, Any]:
         """The record of an epoch, see `Callback.on_epoch_end`."""
@@ -150,8 +164,14 @@ class Run:
                 f"after step {self.progress.step} the weights are not finite: {bad}. The update has made them so, of "
                 "finite gradients: a smaller learning rate or clip_norm may help"
             )
-        contents = {**take(trainer, self.train), "model": trainer.model, "optimizer": trainer.optimizer}
-        trainer.tell("on_save", trainer.saves.write(self.progress.step, contents, best))
+        contents = self._contents()
+        if best:
+            trainer.saves.write_best(contents)
+        trainer.tell("on_save", trainer.saves.write(self.progress.step, contents))
+
+    def _contents(self) -> dict[str, Any]:
+        trainer = self.trainer
+        return {**take(trainer, self.train), "model": trainer.model, "optimizer": trainer.optimizer}
 
 
 def evaluate(trainer: Trainer, data: Any, interrupted: Callable[[], bool]) -> dict[str, float] | None:

@@ -31,24 +31,34 @@ class Saves:
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
             raise ValueError(f"keep is a number of checkpoints, an integer of at least 1; got {keep!r}")
         self.folder, self.keep = Path(folder), keep
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"out is a folder for checkpoints and metrics; {self.folder} is a file")
 
     def paths(self) -> list[Path]:
         """The checkpoints there are, the oldest first, without the best."""
         found = [(re.fullmatch(r"step-(\d+)\.safetensors", path.name), path) for path in self.folder.glob("step-*")]
         return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
 
-    def write(self, step: int, contents: dict[str, Any], best: bool = False) -> Path:
-        """Write a checkpoint, and delete those that are too many; also under the best's name, if it is."""
+    def write_best(self, contents: dict[str, Any]) -> None:
+        """Write a checkpoint under the best's name."""
+        self._write(self.folder / BEST, contents)
+
+    def write(self, step: int, contents: dict[str, Any]) -> Path:
+        """Write a checkpoint, and delete those that are too many."""
         path = self.folder / f"step-{step:08}.safetensors"
-        contents = {"program": PROGRAM, **contents}
-        if best:
-            save_checkpoint(self.folder / BEST, contents)
-        save_checkpoint(path, contents)
+        self._write(path, contents)
         for old in self.paths()[: -self.keep]:
             old.unlink(missing_ok=True)
         for part in self.folder.glob("*.safetensors.part"):  # of a process that was killed while writing
             part.unlink(missing_ok=True)
         return path
+
+    def _write(self, path: Path, contents: dict[str, Any]) -> None:
+        try:
+            save_checkpoint(path, {"program": PROGRAM, **contents})
+        except OSError as error:
+            error.add_note(f"{path} could not be written; the checkpoints there were are as before.")
+            raise
 
     def read(self) -> tuple[Path, dict[str, Any]]:
         """The newest checkpoint.

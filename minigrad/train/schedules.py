@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any
 
 from minigrad.optimizers import is_number
@@ -33,6 +34,11 @@ class Schedule:
 
     def observe(self, step: int, improved: bool) -> None:
         """Told after each validation: the updates done, and whether the monitored metric is the best so far."""
+
+    @property
+    def observes(self) -> bool:
+        """Whether it goes by validations, so that `fit` must be given data for them."""
+        return type(self).observe is not Schedule.observe
 
     def state_dict(self) -> dict[str, Any]:
         """What it remembers, ready for JSON."""
@@ -129,8 +135,8 @@ class Plateau(Schedule):
     2 0.5
     3 0.5
 
-    Source: Bengio, Practical Recommendations for Gradient-Based Training (2012), section 3.1.1; as ReduceLROnPlateau
-    in PyTorch, with its threshold 0.
+    Source: Bengio, Practical Recommendations for Gradient-Based Training (2012), section 3.1.1. ReduceLROnPlateau of
+    Keras, with min_delta=0, is the same; that of PyTorch, with threshold=0, falls one validation later.
     """
 
     def __init__(self, patience: int, gamma: float = 0.1) -> None:
@@ -176,6 +182,10 @@ class _Joined(Schedule):
         if self.turn is None or step >= self.turn:
             self.second.observe(step - (self.turn or 0), improved)
 
+    @property
+    def observes(self) -> bool:
+        return self.first.observes or self.second.observes
+
     def state_dict(self) -> dict[str, Any]:
         return {"first": self.first.state_dict(), "second": self.second.state_dict()}
 
@@ -198,9 +208,9 @@ def as_schedule(schedule: Any) -> Schedule:
 
 
 def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} is an integer of at least 1; got {value!r}")
-    return value
+    return int(value)
 
 
 def _fraction(name: str, value: Any) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
+from numbers import Real
 from typing import Any
 
 from minigrad.backend import backend_of, random_state
@@ -29,6 +31,7 @@ class Updater:
     ) -> None:
         self.model, self.optimizer, self.step, self.clip_norm = model, optimizer, step, clip_norm
         self.schedule, self.rates = schedule, None
+        self._memory = None if schedule is None else deepcopy(schedule.state_dict())
         if schedule is not None:
             groups = getattr(optimizer, "groups", ())
             if not groups or any("lr" not in group for group in groups):
@@ -75,8 +78,12 @@ class Updater:
     def _set_rates(self, step: int) -> None:
         if self.schedule is not None and self.rates is not None:
             factor = self.schedule(step)
+            if not (isinstance(factor, Real) and 0 <= factor < math.inf):
+                raise ValueError(
+                    f"a schedule gives a finite factor of 0 or more; after {step} updates it gave {factor!r}"
+                )
             for group, rate in zip(self.optimizer.groups, self.rates, strict=True):
-                group["lr"] = rate * factor
+                group["lr"] = rate * float(factor)
 
     def _explained(self, batch: Any, progress: Progress, outcome: Outcome, norm: float, draws: Any) -> str:
         """What is not finite, and where it comes from."""
@@ -93,6 +100,11 @@ class Updater:
             f"step {progress.step + 1} (epoch {progress.epoch + 1}, batch {progress.position + 1}): "
             f"{'; '.join(what)}. {origin}"
         )
+
+    def begin(self) -> None:
+        """Let the schedule forget the run before."""
+        if self.schedule is not None:
+            self.schedule.load_state_dict(deepcopy(self._memory or {}))
 
     def settle(self) -> None:
         """Lay the weights out as a checkpoint gives them back; products of other layouts may round otherwise."""
