@@ -1,4 +1,4 @@
-"""Which executor runs a program: compiled C where there can be some, calls of array functions elsewhere."""
+"""Which executor runs a program: compiled code where there can be some, calls of array functions elsewhere."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from minigrad.plan.program import Program
 def choose(program: Program, backend: Backend, checkpoint_every: int | None) -> tuple[Any, str]:
     """An executor for a program, and which it is, with the reason if it is not compiled.
 
-    Both have the same interface, see `Executor`.
+    All have the same interface, see `Executor`.
     """
-    if backend.name == "numpy":
+    if backend.compiles == "cuda":
+        from minigrad.plan.cuda import rows
+        from minigrad.plan.cuda.executor import CudaExecutor
+
+        try:
+            return CudaExecutor(program, backend, checkpoint_every), "compiled to CUDA"
+        except rows.NotExpressibleError as why:
+            how = f"as calls of array functions; not compiled to CUDA: {why}"
+            return Executor(program, backend, checkpoint_every), how
+    if backend.compiles == "c":
         from minigrad.plan.native.executor import NativeExecutor
         from minigrad.plan.native.parts import NotExpressibleError
 

@@ -65,7 +65,9 @@ class Plans(Unseen):
         if self.latest.program is None:
             return f"engine tape, because the step cannot be compiled. {self.latest.reason}"
         how, program = self.latest.how, describe(self.latest.program)
-        return f"engine plan.\nThe latest run was of this program, {how}:\n{program}"
+        listing = getattr(self.latest.executor, "listing", "")
+        code = f"\nwhich is done by this, in order:\n{listing}" if listing else ""
+        return f"engine plan.\nThe latest run was of this program, {how}:\n{program}{code}"
 
     def get(self, key: Any, make: Callable[[], Plan]) -> Plan:
         """The plan known by this key, made now if there is none."""

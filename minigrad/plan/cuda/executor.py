@@ -1,0 +1,262 @@
+"""Runs a program by kernels and products: the same interface as the executor of array calls.
+
+Before and after the loop each product and each kernel is called once, for all steps of a span. The loop itself is
+called step by step the first time; from the second time on it is a graph, captured once, that is launched with one
+call. Nothing in it waits for the device, or copies to or from the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minigrad.backend import Backend, random_state, set_random_state, use_backend
+from minigrad.plan.cuda.device import Device, Lane, device_of
+from minigrad.plan.cuda.layout import Kernel, Place, Product
+from minigrad.plan.cuda.memory import Memory
+from minigrad.plan.cuda.schedule import Schedule
+from minigrad.plan.cuda.sections import Section
+from minigrad.plan.cuda.source import module, write
+from minigrad.plan.executor import _owned, evaluate
+from minigrad.plan.program import Program
+
+MOST_ELEMENTS = (1 << 31) - (1 << 20)
+"""How many elements a kernel computes at once: it counts them with 32 bits."""
+
+
+@dataclass
+class Run:
+    """One run forward, with all that its backward needs: see `plan.executor.Run`."""
+
+    steps: int
+    x: Any
+    alive: Any
+    known: dict[int, Any]
+    memory: Memory
+    checkpoints: list[tuple[list[Any], Any]] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    states: list[Any] = field(default_factory=list)
+
+
+class CudaExecutor:
+    """A program as compiled kernels, ready to run.
+
+    Args:
+        program: what to compute.
+        backend: CuPy's.
+        checkpoint_every: keep the state at each so many steps, and compute what is between anew for the backward.
+
+    Raises:
+        NotExpressibleError: the program cannot be written in CUDA; says why.
+    """
+
+    def __init__(self, program: Program, backend: Backend, checkpoint_every: int | None) -> None:
+        self.program, self.backend, self.checkpoint_every = program, backend, checkpoint_every
+        self.schedule = Schedule(program)
+        self.kernels = write(self.schedule)
+        self.source = module(self.schedule, self.kernels)
+        self.device: Device = device_of(backend)
+        self._functions = self.device.compiled(self.source, tuple(self.kernels))
+        self.draws = bool(self.schedule.draws)
+        constants = [v for v in program.step.graph.values if v.op == "constant"]
+        self.constants = {v.index: backend.asarray(v.attrs["array"]) for v in constants}
+        self.in_loop = self._used([self.schedule.forward[1], self.schedule.backward[1]])
+        self.spare: list[Memory] = []
+
+    def _used(self, sections: list[Section]) -> set[int]:
+        """The numbers of the arrays that sections read or write."""
+        found = set()
+        for section in sections:
+            found |= section.arrays
+            for item in section.work:
+                if isinstance(item, Kernel):
+                    found |= {array.number for array in self.kernels[item.name].arrays}
+        return found
+
+    @property
+    def listing(self) -> str:
+        """The work in order, and the kernels, for people."""
+        lines = []
+        for section in (*self.schedule.forward, *self.schedule.backward):
+            for item in section.work:
+                when = "at each step" if section.in_loop else "for all steps at once"
+                if isinstance(item, Product):
+                    added = "+= " if item.adds else "= "
+                    swapped = ".T" if item.transposed else ""
+                    operand = item.operand.place.array.name
+                    what = f"{item.place.array.name} {added}{operand} @ {item.matrix.name}{swapped} (cuBLAS)"
+                else:
+                    what = f"kernel {item.name}"
+                lines.append(f"  {section.name}, {when}: {what}")
+        return "\n".join([*lines, *(kernel.text for kernel in self.kernels.values())])
+
+    # --- forward
+
+    def forward(self, x: Any, alive: Any, states: list[Any], leaves: list[Any]) -> Run:
+        """Run over x (T, B, ...); see `plan.executor.Executor.forward`."""
+        step, schedule, xp = self.program.step, self.schedule, self.backend.xp
+        steps: int = x.shape[0]
+        known = self.constants | {v.index: array for (v, _), array in zip(step.leaves, leaves, strict=True)}
+        evaluate(self.program.bins["constant"], known, self.backend)
+        memory = self._memory(steps)
+        run = Run(steps, x, None if alive is None else alive.astype(schedule.real), known, memory)
+        for array in schedule.arrays:
+            if array.kind in ("constant", "matrix"):
+                memory.put(array, known[array.value.index])
+        run.outputs = [xp.empty((steps, *output.shape), dtype=schedule.real) for output in step.outputs]
+        carries = [schedule.known[carry.index] for carry in step.carries]
+        current = states
+        for number, (first, last) in enumerate(memory.spans):
+            if len(memory.spans) > 1:
+                run.checkpoints.append(([s.copy() for s in current], random_state() if self.draws else None))
+            self._forward_span(run, number, carries, current)
+            for output, place in zip(run.outputs, schedule.outputs, strict=True):
+                rows = memory.arrays[place.array.number][int(place.is_later) :]
+                xp.copyto(output[first:last], rows[: last - first])
+            current = [memory.arrays[carry.array.number][last - first] for carry in carries]
+        run.states = [state.copy() for state in current]
+        return run
+
+    def _forward_span(self, run: Run, number: int, carries: list[Place], states: list[Any]) -> None:
+        memory, schedule, step = run.memory, self.schedule, self.program.step
+        first, last = memory.spans[number]
+        self._give(memory, step.x, run.x[first:last])
+        if step.alive is not None:
+            self._give(memory, step.alive, run.alive[first:last])
+        self._draw(memory, last - first)
+        for carry, state in zip(carries, states, strict=True):
+            self.backend.xp.copyto(memory.arrays[carry.array.number][0], state)
+        memory.span = number
+        self._sections(memory, schedule.forward, last - first, backwards=False)
+
+    def _give(self, memory: Memory, value: Any, rows: Any) -> None:
+        memory.put(self.schedule.known[value.index].array, rows, rows.shape[0])
+
+    def _draw(self, memory: Memory, steps: int) -> None:
+        """Random numbers for so many steps, in the order in which a loop draws them, moved to the device at once."""
+        draws = self.schedule.draws
+        drawn = [np.empty((steps, *value.shape), value.dtype) for value in draws]
+        with use_backend("numpy"):
+            for t in range(steps) if draws else ():
+                for value, rows in zip(draws, drawn, strict=True):
+                    like = [rows[t]] if value.op.inputs else []  # type: ignore[union-attr]  # a primitive
+                    rows[t] = partial(value.op.forward, **value.attrs)(np, *like)  # type: ignore[union-attr]
+        for value, rows in zip(draws, drawn, strict=True):
+            self._give(memory, value, self.backend.asarray(rows))
+
+    # --- backward
+
+    def backward(
+        self, run: Run, cotangents: list[Any], state_cotangents: list[Any]
+    ) -> tuple[Any, list[Any], list[Any]]:
+        """Pull cotangents back through a run; see `plan.executor.Executor.backward`."""
+        schedule, step, memory, xp = self.schedule, self.program.step, run.memory, self.backend.xp
+        known = dict(run.known)
+        given = None if schedule.x_grad is None else schedule.x_grad.array
+        x_grad = None if given is None else xp.empty((run.steps, *step.x.shape), dtype=schedule.real)
+        for total in schedule.sums:
+            memory.arrays[total.array.number] = xp.empty(total.base.shape, dtype=schedule.real)
+        seeds = [None if seed is None else schedule.known[seed.index].array for seed in step.carried]
+        current = [None if g is None else g for g in state_cotangents]
+        carries = [schedule.known[carry.index] for carry in step.carries]
+        for number in reversed(range(len(memory.spans))):
+            if number != memory.span:
+                self._again(run, number, carries)
+            first, last = memory.spans[number]
+            for value, g in zip(step.cotangents, cotangents, strict=True):
+                if value is not None:
+                    rows = xp.zeros((last - first, *value.shape), dtype=schedule.real) if g is None else g[first:last]
+                    self._give(memory, value, rows)
+            for seed, g in zip(seeds, current, strict=True):
+                if seed is not None:
+                    end = memory.arrays[seed.number][last - first]
+                    end.fill(0) if g is None else xp.copyto(end, g)
+            if given is not None and not memory.is_fixed(given):
+                memory.arrays[given.number] = x_grad[first:last]  # type: ignore[index]
+            self._sections(memory, schedule.backward, last - first, backwards=True)
+            if given is not None and memory.is_fixed(given):
+                xp.copyto(x_grad[first:last], memory.arrays[given.number][: last - first])  # type: ignore[index]
+            lane = self.device.ready()
+            for total in schedule.sums:
+                memory.add_up(lane.blas, total, last - first, adds=number < len(memory.spans) - 1)
+            current = [None if seed is None else memory.arrays[seed.number][0].copy() for seed in seeds]
+        for total in schedule.sums:
+            known[total.base.value.index] = total.base.finished(memory.arrays.pop(total.array.number))
+        for value, of, later in schedule.later:
+            evaluate(later, known, self.backend)
+            known[value.index] = known[of.index]
+        evaluate(self.program.bins["final"], known, self.backend)
+        taken: set[int] = {id(array if array.base is None else array.base) for array in run.known.values()}
+        finals = [None if final is None else _owned(known[final.index], taken) for final in self.program.finals]
+        return x_grad, current, finals
+
+    def _again(self, run: Run, number: int, carries: list[Place]) -> None:
+        """Compute a span anew from its checkpoint, with the same random numbers."""
+        states, drawn = run.checkpoints[number]
+        now = random_state() if self.draws else None
+        try:
+            if now is not None:
+                set_random_state(drawn)
+            self._forward_span(run, number, carries, states)
+        finally:
+            if now is not None:
+                set_random_state(now)
+
+    # --- sections
+
+    def _sections(self, memory: Memory, sections: list[Section], steps: int, backwards: bool) -> None:
+        """Before the loop, the loop, after the loop."""
+        before, loop, after = sections
+        rows = steps * self.schedule.batch
+        self._once(self.device.ready(), memory, before, 0, rows)
+        if loop.work:
+            self._loop(memory, loop, steps, backwards)
+        self._once(self.device.ready(), memory, after, 0, rows)
+
+    def _loop(self, memory: Memory, loop: Section, steps: int, backwards: bool) -> None:
+        key = loop.name, steps, id(self.device.lane)
+
+        def through(lane: Lane) -> None:
+            for t in reversed(range(steps)) if backwards else range(steps):
+                self._once(lane, memory, loop, t * self.schedule.batch, self.schedule.batch)
+
+        if key not in memory.graphs and key in memory.runs:
+            memory.graphs[key] = self.device.capture(through)
+        if key in memory.graphs:
+            memory.graphs[key].launch()
+        else:  # the first time also loads what libraries load when it is needed, which a capture must not
+            through(self.device.ready())
+            memory.runs[key] = 1
+
+    def _once(self, lane: Lane, memory: Memory, section: Section, first: int, rows: int) -> None:
+        """All of a section for so many rows, from one on."""
+        for item in section.work:
+            if isinstance(item, Product):
+                memory.multiply(lane.blas, item, first, rows)
+                continue
+            written, function = self.kernels[item.name], self._functions[item.name]
+            arrays = [memory.arrays[array.number] for array in written.arrays]
+            most = rows if section.in_loop else max(MOST_ELEMENTS // written.size, 1)
+            for start in range(first, first + rows, most):
+                count = min(most, first + rows - start)
+                blocks, threads = written.blocks(count)
+                function((blocks,), (threads,), (*arrays, start, count))
+
+    # --- memory
+
+    def _memory(self, steps: int) -> Memory:
+        try:
+            memory = self.spare.pop()
+        except IndexError:
+            memory = None
+        if memory is None or memory.steps != steps:
+            span = min(self.checkpoint_every or steps, steps)
+            memory = Memory(self.schedule, self.in_loop, self.backend.xp, steps, span)
+        return memory
+
+    def release(self, run: Run) -> None:
+        """Give the memory of a run back."""
+        self.spare[:] = [run.memory]

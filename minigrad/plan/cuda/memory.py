@@ -1,0 +1,106 @@
+"""The device memory of one run, laid out once and used again: a captured graph knows its addresses."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from minigrad.plan.cuda.layout import Array, Columns, Place, Product, Sum
+from minigrad.plan.cuda.schedule import Schedule
+
+ONE_MORE = frozenset({"carry", "carried"})
+"""Kinds of arrays that have one entry more than there are steps: what is between these."""
+
+
+class Memory:
+    """Memory for a run of so many steps.
+
+    Args:
+        schedule: what needs it.
+        in_loop: numbers of the arrays that the loop reads or writes, whose addresses may not change.
+        xp: makes it.
+        steps, span: how many there are, and for how many everything is kept at once.
+
+    Attributes:
+        spans: (first, last) of the stretches of steps whose saved values are kept at once.
+        span: the one whose values are there.
+        arrays: by number.
+        graphs: of the loop, by what they are of.
+    """
+
+    def __init__(self, schedule: Schedule, in_loop: set[int], xp: Any, steps: int, span: int) -> None:
+        self.schedule, self.in_loop, self.xp, self.steps = schedule, in_loop, xp, steps
+        self.spans = [(a, min(a + span, steps)) for a in range(0, steps, span)]
+        self.span = -1
+        self.arrays: dict[int, Any] = {}
+        self.graphs: dict[Any, Any] = {}
+        self.runs: dict[Any, int] = {}
+        for array in schedule.arrays:
+            if self.is_fixed(array):
+                shape = array.value.shape
+                if array.kind not in ("scratch", "constant", "matrix"):
+                    shape = (span + (array.kind in ONE_MORE), *shape)
+                self.arrays[array.number] = xp.empty(shape, dtype=schedule.real)
+        self.ones = xp.ones(span * schedule.batch, dtype=schedule.real)
+
+    def is_fixed(self, array: Array) -> bool:
+        """Whether an array is always in the same memory."""
+        if array.kind in ("given", "constant", "matrix"):
+            return array.number in self.in_loop
+        x_grad = self.schedule.x_grad
+        given_away = array.kind == "total" or (x_grad is not None and array is x_grad.array)
+        return array.number in self.in_loop or not given_away
+
+    def put(self, array: Array, values: Any, count: int | None = None) -> None:
+        """Let kernels and products read what is given.
+
+        Args:
+            array: which.
+            values: of the device, of its shape; count: of its first axis, if there may be fewer than there is room for.
+        """
+        if array.number in self.arrays and self.is_fixed(array):
+            memory = self.arrays[array.number]
+            self.xp.copyto(memory if count is None else memory[:count], values)
+        else:
+            self.arrays[array.number] = self.xp.ascontiguousarray(values, dtype=self.schedule.real)
+
+    def at(self, columns: Columns | Place, row: int) -> tuple[int, int]:
+        """The address of some columns in a row of all steps, and the elements from one row to the next."""
+        place = columns.place if isinstance(columns, Columns) else columns
+        array, batch = place.array, self.schedule.batch
+        if array.kind == "scratch":
+            row %= batch
+        elif place.is_later:
+            row += batch
+        element = row * array.row + columns.first
+        address: int = self.arrays[array.number].data.ptr + element * self.schedule.real.itemsize
+        return address, array.row
+
+    def multiply(self, blas: Any, product: Product, first: int, rows: int) -> None:
+        """A product of so many rows from one on."""
+        operand, k = self.at(product.operand, first), product.operand.count
+        matrix = self.arrays[product.matrix.number]
+        n = product.matrix.value.shape[0 if product.transposed else 1]
+        b = matrix.data.ptr, product.matrix.row, product.transposed
+        out = self.at(product.place, first)
+        blas.product(self.schedule.real.itemsize, (*operand, False), b, out, (rows, n, k), product.adds)
+
+    def add_up(self, blas: Any, total: Sum, steps: int, adds: bool) -> None:
+        """A sum over so many steps, from the first of a span on."""
+        itemsize, batch = self.schedule.real.itemsize, self.schedule.batch
+        out, (left, row) = self.arrays[total.array.number].data.ptr, self.at(total.left, 0)
+        if total.right is not None:
+            right, right_row = self.at(total.right, 0)
+            m, n = total.left.count, total.right.count
+            b = right, right_row, False
+            blas.product(itemsize, (left, row, True), b, (out, n), (m, n, steps * batch), adds)
+            return
+        n, rows = total.left.count, steps * batch
+        if total.base.by_row:
+            n, row, rows = n * batch, row * batch, steps
+        blas.product(itemsize, (self.ones.data.ptr, 1, True), (left, row, False), (out, n), (1, n, rows), adds)
+
+    @property
+    def nbytes(self) -> int:
+        """How much there is."""
+        return sum(prod(array.shape) * array.dtype.itemsize for array in self.arrays.values())

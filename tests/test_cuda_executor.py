@@ -1,0 +1,185 @@
+"""The CUDA executor gives what the tape gives: on a stand-in for the device, whose kernels a C++ compiler makes."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import fake_cuda
+import numpy as np
+import pytest
+from plan_cells import CELLS
+from plan_cells_random import RANDOM
+from plan_runs import LOSSES, Case, agree, compare, everything, pair, run
+
+import minigrad as mg
+from minigrad.plan.cuda import executor as cuda_executor
+from minigrad.plan.cuda.executor import CudaExecutor
+
+pytestmark = [
+    pytest.mark.host_only("it has a stand-in of its own"),
+    pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ to compile the kernels for the CPU"),
+]
+ALL = CELLS | RANDOM
+NOT_ROWS = {
+    "Reading": "x is int64",
+    "Counting": "int64",
+    "DictState": "has the shape",
+}
+"""Cells that cannot be written in CUDA, with what is said of them."""
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The pretended `cupy.cuda`."""
+    mg.set_default_dtype("float64")
+    return fake_cuda.install(monkeypatch).xp.cuda
+
+
+def is_compiled(layer: mg.Recurrent) -> bool:
+    latest = layer._plans.latest
+    return latest is not None and isinstance(latest.executor, CudaExecutor)
+
+
+# --- plan equals tape
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in RANDOM or name in list(RANDOM)[:4]])
+def test_equals_tape(name: str) -> None:
+    """Run twice, so that the loop is called step by step, and then a captured graph."""
+    cell = ALL[name]()
+    plan, tape = pair(cell)
+    compare(plan, tape, Case(cell))
+    if name in cells_of_ours():
+        assert is_compiled(plan), plan.explain()
+    if name in NOT_ROWS:
+        assert not is_compiled(plan)
+        assert NOT_ROWS[name] in plan.explain().splitlines()[1]
+
+
+def cells_of_ours() -> list[str]:
+    return [name for name in ALL if name.split("-")[0] in ("rnn", "lstm", "gru")]
+
+
+WAYS: dict[str, Any] = {
+    "lengths": {"lengths": [5, 0, 1]},
+    "reverse and lengths": {"reverse": True, "lengths": [2, 4, 1]},
+    "checkpoints": {"checkpoint_every": 2},
+    "checkpoints and lengths": {"checkpoint_every": 3, "lengths": [5, 0, 1]},
+}
+MIXED = ["lstm", "gru", "Delay", "Nested", "Deep", "ReadOut", *list(RANDOM)[:3]]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", MIXED)
+def test_ways(name: str, way: str) -> None:
+    options = dict(WAYS[way])
+    lengths = options.pop("lengths", None)
+    cell = ALL[name]()
+    compare(*pair(cell, **options), Case(cell), lengths=lengths)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", ["lstm", "gru", "Passing", "Delay"])
+def test_whatever_the_loss_reads(name: str, loss: str) -> None:
+    cell = ALL[name]()
+    compare(*pair(cell), Case(cell), loss=LOSSES[loss])
+
+
+@pytest.mark.parametrize(("batch", "size"), [(1, 1), (5, 33), (2, 260)])
+def test_odd_sizes(batch: int, size: int) -> None:
+    """More columns than a block has threads, and less than a warp."""
+    for cell in (mg.LSTMCell(2, size), Normed(2, size)):
+        plan, tape = pair(cell)
+        compare(plan, tape, Case(cell, batch=batch, steps=2))
+        assert is_compiled(plan)
+
+
+class Normed(mg.Cell):
+    """Layer norm, softmax and the like in the loop."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.into, self.over = mg.Linear(input_size, hidden_size), mg.Linear(hidden_size, hidden_size)
+        self.norm = mg.LayerNorm(hidden_size)
+
+    def init_state(self, batch_size: int) -> Any:
+        return mg.zeros((batch_size, self.hidden_size))
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        new = mg.tanh(self.norm(self.into(x) + self.over(state)))
+        weights = mg.softmax(new) + mg.log_softmax(2 * new) + mg.logsumexp(new, axis=-1, keepdims=True)
+        state = new * weights + new.max(axis=-1, keepdims=True) - state.mean(axis=1, keepdims=True)
+        return state, mg.tanh(state)
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_float32(name: str) -> None:
+    mg.set_default_dtype("float32")
+    cell = mg.cell(name, 2, 19)
+    plan, tape = pair(cell)
+    case = Case(cell)
+    agree(run(plan, case), run(tape, case), rtol=2e-5, atol=2e-5)
+    assert is_compiled(plan)
+
+
+def test_rows_in_several_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a kernel can count."""
+    monkeypatch.setattr(cuda_executor, "MOST_ELEMENTS", 13)
+    for cell in (mg.LSTMCell(2, 5), Normed(2, 5)):
+        compare(*pair(cell), Case(cell))
+
+
+def test_interleaved_runs_keep_their_own_memory() -> None:
+    cell = mg.LSTMCell(2, 5)
+    plan, tape = pair(cell)
+    case, other = Case(cell), Case(cell, state_grad=False)
+
+    def both(layer: mg.Recurrent) -> Any:
+        (x, state), (x2, state2) = case.leaves(), other.leaves()
+        first = everything(*layer(x, state, None, True))
+        second = everything(*layer(x2, state2, None, True))
+        layer.zero_grad()
+        first.backward()
+        second.backward()
+        return {name: p.grad.numpy() for name, p in layer.named_parameters()}
+
+    expected = both(tape)
+    for _ in range(3):
+        agree(both(plan), expected)
+
+
+def test_results_are_nobody_elses(device: Any) -> None:
+    """What a caller gets does not change with the next run, which uses the same memory."""
+    layer = mg.Recurrent(mg.LSTMCell(2, 5), engine="plan")
+    x = mg.tensor(mg.normal(shape=(4, 3, 2)), True)
+    ys, (h, c) = layer(x)
+    ys.sum().backward()
+    found = [ys, h, c, x.grad, *(p.grad for p in layer.parameters())]
+    before = [tensor.numpy().copy() for tensor in found]
+    again, _ = layer(mg.tensor(mg.normal(shape=(4, 3, 2)), True))
+    again.sum().backward(mg.tensor(7.0))
+    for tensor, values in zip(found[:4], before, strict=False):
+        np.testing.assert_array_equal(tensor.numpy(), values)
+
+
+def test_updated_weights_are_read_anew() -> None:
+    cell = mg.GRUCell(2, 5)
+    plan, tape = pair(cell)
+    case = Case(cell)
+    for _ in range(3):
+        agree(run(plan, case), run(tape, case))
+        for parameter in cell.parameters():
+            parameter.data = parameter.data * 0.9
+
+
+def test_nan_goes_through() -> None:
+    cell = Normed(2, 4)
+    plan, tape = pair(cell)
+    x = np.zeros((4, 3, 2))
+    x[1, 0, 0] = np.nan
+    with np.errstate(all="ignore"):
+        found, expected = plan(mg.tensor(x))[0].numpy(), tape(mg.tensor(x))[0].numpy()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    assert np.isnan(found[1:, 0]).all()
+    assert not np.isnan(found[:, 1:]).any()
