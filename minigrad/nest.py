@@ -43,6 +43,15 @@ def leaves(nest: Any) -> Iterator[Any]:
         yield nest
 
 
+def build(nest: Any) -> Any:
+    """How a nest is put together, whatever its leaves are: equal, and with the same hash, for nests built alike."""
+    if isinstance(nest, dict):
+        return type(nest), tuple([(key, build(part)) for key, part in nest.items()])
+    if isinstance(nest, tuple | list):
+        return type(nest), tuple([build(part) for part in nest])
+    return None
+
+
 def detach(nest: Any) -> Any:
     """The whole nest cut off from the tape: what carries a state over without its history.
 

@@ -8,11 +8,11 @@ from typing import Any
 from minigrad.backend import get_default_dtype, random_state
 from minigrad.contract import Cell
 from minigrad.errors import PlanError
-from minigrad.nest import leaves, map_nest
+from minigrad.nest import build, leaves, map_nest
 from minigrad.plan.abstract import Abstract
 from minigrad.plan.executors import choose
 from minigrad.plan.plans import Plan, Plans
-from minigrad.plan.program import build
+from minigrad.plan.program import build as build_program
 from minigrad.plan.record import Replay, record
 from minigrad.plan.shadow import Shadow, fingerprint
 from minigrad.plan.trace import Request, trace
@@ -53,8 +53,8 @@ def run_cell(
     key = (
         key,
         (x.shape[1:], x.dtype, x.backend.name, grad, x.requires_grad, alive is not None, return_states),
-        tuple((leaf.shape, leaf.dtype, leaf.requires_grad) for leaf in initial),
-        (get_default_dtype(), checkpoint_every, repr(map_nest(lambda leaf: 0, state))),
+        tuple([(leaf.shape, leaf.dtype, leaf.requires_grad) for leaf in initial]),
+        (get_default_dtype(), checkpoint_every, build(state)),
     )
 
     def compiled() -> Plan:
@@ -94,7 +94,7 @@ def _compile(cell: Cell, request: Request, backend: Any, checkpoint_every: int |
     name = type(cell).__name__
     try:
         shadow = Shadow(cell)
-        program = build(trace(cell, request))
+        program = build_program(trace(cell, request))
         executor, how = choose(program, backend, checkpoint_every)
         return Plan(shadow, program, executor, "", held, how)
     except PlanError as error:

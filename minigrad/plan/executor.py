@@ -175,8 +175,8 @@ class Executor:
         x_grad = None if step.x_grad is None else self._over_time(step.x_grad, run, arrays)
         starts = {track.source.index: workspace.at(track, 0, arrays, 0).copy() for track in tracks}
         evaluate(self.program.bins["final"], known, self.backend)
-        taken = {_memory(array) for array in run.known.values()}
-        finals = [None if final is None else _owned(known[final.index], taken) for final in self.program.finals]
+        taken = {memory_of(array) for array in run.known.values()}
+        finals = [None if final is None else owned(known[final.index], taken) for final in self.program.finals]
         return x_grad, [None if seed is None else starts.get(seed.index) for seed in step.carried], finals
 
     def _again(self, run: Run, number: int) -> None:
@@ -209,16 +209,16 @@ class Executor:
         self.spare[:] = [run.workspace]
 
 
-def _memory(array: Any) -> int:
+def memory_of(array: Any) -> int:
     """Which memory an array is, or is a view of."""
     return id(array if array.base is None else array.base)
 
 
-def _owned(array: Any, taken: set[int]) -> Any:
+def owned(array: Any, taken: set[int]) -> Any:
     """An array whose memory nobody else has: a copy if it is taken; if not, it is from now on."""
-    if _memory(array) in taken:
+    if memory_of(array) in taken:
         return array.copy()
-    taken.add(_memory(array))
+    taken.add(memory_of(array))
     return _writable(array)
 
 

@@ -45,7 +45,7 @@ class Value:
         level: see `Level`.
     """
 
-    __slots__ = ("attrs", "dtype", "index", "inputs", "level", "op", "shape")
+    __slots__ = ("attrs", "dtype", "index", "inputs", "level", "name", "op", "shape")
 
     def __init__(
         self,
@@ -59,13 +59,7 @@ class Value:
     ) -> None:
         self.op, self.inputs, self.attrs = op, inputs, attrs
         self.shape, self.dtype, self.index, self.level = shape, dtype, index, level
-
-    @property
-    def name(self) -> str:
-        """The operation's name, or the word for what it is. A stranger's operation is never called like one of ours."""
-        if isinstance(self.op, str):
-            return self.op
-        return self.op.name if self.op.forward.__module__.startswith("minigrad.") else f"foreign_{self.op.name}"
+        self.name = op if isinstance(op, str) else _name(op)
 
     @property
     def values(self) -> list[Value]:
@@ -79,6 +73,10 @@ class Value:
 
     def __repr__(self) -> str:
         return f"<{self.index} {self.name}{list(self.shape)}>"
+
+
+def _name(op: Primitive) -> str:
+    return op.name if op.forward.__module__.startswith("minigrad.") else f"foreign_{op.name}"
 
 
 _SOURCES = {

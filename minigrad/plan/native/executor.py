@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.backend import Backend, random_state, set_random_state
-from minigrad.plan.executor import evaluate
+from minigrad.plan.executor import evaluate, memory_of, owned
 from minigrad.plan.graph import Value, is_random
 from minigrad.plan.native.parts import NotExpressibleError
 from minigrad.plan.native.pool import get_num_threads, pool_run_address
@@ -51,7 +51,6 @@ class Run:
     steps: int
     known: dict[int, Any]
     memory: Memory
-    held: list[Any]
     checkpoints: list[tuple[list[Any], Any]] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     states: list[Any] = field(default_factory=list)
@@ -66,7 +65,7 @@ class Memory:
     """
 
     def __init__(self, schedule: Schedule, kernels: int, steps: int, span: int) -> None:
-        self.schedule, self.steps, self.span = schedule, steps, -1
+        self.schedule, self.steps, self.span, self.first = schedule, steps, -1, 0
         self.spans = [(a, min(a + span, steps)) for a in range(0, steps, span)]
         self.batch = schedule.batch
         real = schedule.real
@@ -94,6 +93,7 @@ class Memory:
         self.packed_addresses = np.array([address(array) for array in self.packed], np.uint64)
         self.matrices = np.zeros(len(self.packed), np.uint64)
         self.matrix_rows, self.matrix_columns = (np.zeros(len(self.packed), np.int64) for _ in range(2))
+        self.weights: list[Any] = [None] * len(self.packed)
         self.rows = [np.empty(self.batch * steps, np.uint64) for steps in (1, self.chunk, 1, self.chunk)]
         self.job = Job(
             kernels, address(self.addresses), address(self.strides), address(self.origins), address(self.periods),
@@ -104,8 +104,20 @@ class Memory:
 
     def put(self, array: Array, memory: Any) -> None:
         """Let the code use this memory."""
-        self.arrays[array.number] = memory
-        self.addresses[array.number] = address(memory)
+        if self.arrays.get(array.number) is not memory:
+            self.arrays[array.number] = memory
+            self.addresses[array.number] = address(memory)
+
+    def put_weight(self, number: int, weight: Any, transposed: bool) -> None:
+        """Let the code pack this matrix."""
+        if self.weights[number] is weight:
+            return
+        if any(stride % weight.itemsize for stride in weight.strides):
+            weight = np.ascontiguousarray(weight)
+        self.weights[number] = weight
+        rows, columns = weight.strides[:: -1 if transposed else 1]
+        self.matrices[number] = address(weight)
+        self.matrix_rows[number], self.matrix_columns[number] = rows // weight.itemsize, columns // weight.itemsize
 
     def between(self, array: Array, boundary: int) -> Any:
         """What an array of a state, or its gradient, holds between two steps."""
@@ -166,7 +178,19 @@ class NativeExecutor:
         constants = [v for v in step.graph.values if v.op == "constant"]
         self.constants = {v.index: backend.asarray(v.attrs["array"]) for v in constants}
         self.spare: list[Memory] = []
-        self._summed = {c.place.array.number for s in self.schedule.backward.sums for c in (s.left, s.right) if c}
+        schedule = self.schedule
+        self._summed = {c.place.array.number for s in schedule.backward.sums for c in (s.left, s.right) if c}
+        self._outputs = [place.array for place in schedule.outputs]
+        given_out = {array.number for array in self._outputs}
+        self._in_time = [a for a in schedule.arrays if a.kind in ("saved", "chunk", "carry")]
+        self._in_time = [a for a in self._in_time if a.number not in given_out]
+        self._carries = [schedule.known[carry.index].array for carry in step.carries]
+        self._seeds = [None if seed is None else schedule.known[seed.index].array for seed in step.carried]
+        self._fixed = [a for a in schedule.arrays if a.kind == "constant"]
+        self._weights = [(value.values[1].index, value.name == "linear") for value, _ in schedule.packed]
+        self._zeros = {v.index: np.zeros(v.shape, schedule.real) for v in step.cotangents if v is not None}
+        lent = {"given", "output", "total"}
+        self._lent = [a.number for a in schedule.arrays if a.kind in lent or a.number in given_out]
 
     # --- forward
 
@@ -176,40 +200,39 @@ class NativeExecutor:
         known = self.constants | {v.index: array for (v, _), array in zip(step.leaves, leaves, strict=True)}
         evaluate(self.program.bins["constant"], known, self.backend)
         memory = self._memory(steps)
-        run = Run(steps, known, memory, held=[])
+        run = Run(steps, known, memory)
         self._give(run, step.x, x)
         if step.alive is not None:
             self._give(run, step.alive, alive.astype(schedule.real))
         for value in self.draw_values:
             self._give(run, value, np.empty((steps, *value.shape), schedule.real))
         new: dict[int, Any] = {}
-        for place in schedule.outputs:
-            array = place.array
+        for array in self._outputs:
             if array.number not in new:
                 more = int(array.kind == "carry")
                 new[array.number] = np.empty((steps + more, *array.value.shape), schedule.real)
                 memory.put(array, new[array.number])
         self._constants(run)
-        carries = [schedule.known[carry.index].array for carry in step.carries]
+        carries = self._carries
         current = states
         for number in range(len(memory.spans)):
             if len(memory.spans) > 1:
                 run.checkpoints.append(([np.array(s) for s in current], random_state() if self.draws else None))
-            self._forward_span(run, number, carries, current)
+            self._forward_span(run, number, current)
             current = [memory.between(array, memory.spans[number][1]) for array in carries]
         run.states = [np.array(state) for state in current]
         taken: set[int] = set()
-        for place in schedule.outputs:
-            whole = new[place.array.number]
-            result = whole[1:] if place.array.kind == "carry" else whole
-            run.outputs.append(result.copy() if place.array.number in taken else result)
-            taken.add(place.array.number)
+        for array in self._outputs:
+            whole = new[array.number]
+            result = whole[1:] if array.kind == "carry" else whole
+            run.outputs.append(result.copy() if array.number in taken else result)
+            taken.add(array.number)
         return run
 
-    def _forward_span(self, run: Run, number: int, carries: list[Array], states: list[Any]) -> None:
+    def _forward_span(self, run: Run, number: int, states: list[Any]) -> None:
         memory, (first, last) = run.memory, run.memory.spans[number]
         self._move(memory, first)
-        for array, state in zip(carries, states, strict=True):
+        for array, state in zip(self._carries, states, strict=True):
             np.copyto(memory.between(array, first), state)
         for t in range(first, last) if self.draws else ():
             for value in self.draw_values:
@@ -221,34 +244,23 @@ class NativeExecutor:
 
     def _move(self, memory: Memory, first: int) -> None:
         """Let what is kept for a span begin with a step."""
-        given_out = {place.array.number for place in self.schedule.outputs}
-        for array in self.schedule.arrays:
-            if array.kind in ("saved", "chunk", "carry") and array.number not in given_out:
+        if memory.first != first:
+            memory.first = first
+            for array in self._in_time:
                 keeps = array.kind != "carry" or self.schedule.keeps
                 memory.origins[array.number] = first if keeps else 0
 
     def _give(self, run: Run, value: Value, array: Any) -> None:
         """Let the code read what is given for each step."""
-        rows = np.ascontiguousarray(array, self.schedule.real)
-        run.held.append(rows)
-        run.memory.put(self.schedule.known[value.index].array, rows)
+        run.memory.put(self.schedule.known[value.index].array, np.ascontiguousarray(array, self.schedule.real))
 
     def _constants(self, run: Run) -> None:
         """Let the code read what depends on parameters alone, and the matrices to pack."""
         memory, real = run.memory, self.schedule.real
-        for array in self.schedule.arrays:
-            if array.kind == "constant":
-                found = np.ascontiguousarray(run.known[array.value.index], real)
-                run.held.append(found)
-                memory.put(array, found)
-        for number, (value, _) in enumerate(self.schedule.packed):
-            weight = np.asarray(run.known[value.values[1].index], real)
-            if any(stride % real.itemsize for stride in weight.strides):
-                weight = np.ascontiguousarray(weight)
-            run.held.append(weight)
-            rows, columns = weight.strides[:: -1 if value.name == "linear" else 1]
-            memory.matrices[number] = address(weight)
-            memory.matrix_rows[number], memory.matrix_columns[number] = rows // real.itemsize, columns // real.itemsize
+        for array in self._fixed:
+            memory.put(array, np.ascontiguousarray(run.known[array.value.index], real))
+        for number, (index, transposed) in enumerate(self._weights):
+            memory.put_weight(number, np.asarray(run.known[index], real), transposed)
 
     # --- backward
 
@@ -267,20 +279,18 @@ class NativeExecutor:
                 self._give(run, value, zeros)
                 memory.strides[array.number] = prod(value.shape)
             else:
-                self._give(run, value, np.zeros(value.shape, real))
+                memory.put(array, self._zeros[value.index])
                 memory.strides[array.number] = 0
         if schedule.x_grad is not None:
             memory.put(schedule.x_grad.array, np.empty((run.steps, *schedule.x_grad.array.value.shape), real))
         for total in schedule.backward.sums:
             memory.put(total.array, np.empty(total.base.shape, real))
-        seeds = [None if seed is None else schedule.known[seed.index].array for seed in step.carried]
-        for seed, g in zip(seeds, state_cotangents, strict=True):
+        for seed, g in zip(self._seeds, state_cotangents, strict=True):
             if seed is not None:
                 np.copyto(memory.between(seed, run.steps), 0 if g is None else g)
-        carries = [schedule.known[carry.index].array for carry in step.carries]
         for number in reversed(range(len(memory.spans))):
             if number != memory.span:
-                self._again(run, number, carries)
+                self._again(run, number)
             first, last = memory.spans[number]
             more = int(number < len(memory.spans) - 1)
             self.library.backward(memory.job, self.pool, self._threads(last - first), first, last, memory.chunk, more)
@@ -289,20 +299,21 @@ class NativeExecutor:
         for value, of, later in schedule.backward.later:
             evaluate(later, known, self.backend)
             known[value.index] = known[of.index]
-        starts = [None if array is None else memory.between(array, 0).copy() for array in seeds]
+        starts = [None if array is None else memory.between(array, 0).copy() for array in self._seeds]
         evaluate(self.program.bins["final"], known, self.backend)
-        finals = [None if final is None else np.array(known[final.index]) for final in self.program.finals]
+        taken = {memory_of(array) for array in run.known.values()}
+        finals = [None if f is None else owned(np.asarray(known[f.index]), taken) for f in self.program.finals]
         x_grad = None if schedule.x_grad is None else memory.arrays[schedule.x_grad.array.number]
         return x_grad, starts, finals
 
-    def _again(self, run: Run, number: int, carries: list[Array]) -> None:
+    def _again(self, run: Run, number: int) -> None:
         """Compute a span anew from its checkpoint, with the same random numbers."""
         states, drawn = run.checkpoints[number]
         now = random_state() if self.draws else None
         try:
             if now is not None:
                 set_random_state(drawn)
-            self._forward_span(run, number, carries, states)
+            self._forward_span(run, number, states)
         finally:
             if now is not None:
                 set_random_state(now)
@@ -323,5 +334,7 @@ class NativeExecutor:
         return memory
 
     def release(self, run: Run) -> None:
-        """Give the memory of a run back."""
+        """Give the memory of a run back; what others own they need not share with it any more."""
+        for number in self._lent:
+            run.memory.arrays.pop(number, None)
         self.spare[:] = [run.memory]
