@@ -367,6 +367,21 @@ def test_impossible_classes_are_never_taken() -> None:
     }  # fmt: skip
 
 
+def test_a_sequence_that_nothing_can_follow_is_dropped() -> None:
+    minus = -np.inf
+    table = mg.tensor([[0.0, 1.0, 0.0], [minus] * 3, [0.0, minus, minus]], dtype="float64")  # 1 leads nowhere
+    step = lambda x, state: (mg.take(table, x), state)  # noqa: E731
+    found = beam_search(step, [0, 1], None, width=9, max_length=2)
+    kept = {
+        tuple(s) for s, n in zip(found.sequences[:, 0].T.numpy().tolist(), found.lengths[0].numpy(), strict=True) if n
+    }
+    assert kept == {(0, 0), (0, 1), (0, 2), (2, 0)}
+    assert found.lengths[1].numpy().tolist() == [0] * 9
+    assert np.all(found.log_probs[1].numpy() == minus)
+    with pytest.raises(ValueError, match="the largest score of each row must be finite"):
+        beam_search(lambda x, state: (mg.take(table, x) * np.nan, state), [0], None, width=2, max_length=2)
+
+
 def test_search_for_nothing() -> None:
     model = Model(3)
     found = beam_search(model, [0, 1], model.cell.init_state(2), 3, 0, 1)

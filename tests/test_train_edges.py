@@ -203,6 +203,28 @@ def test_nor_do_two_threads_and_a_run_that_fails_lets_go(tmp_path: Path) -> None
     assert counting(out=tmp_path).fit(numbers(), epochs=1, resume=True).stopped == "epochs"
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_all_callbacks_are_closed_even_if_one_cannot_be(fails: bool) -> None:
+    class Close(Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_step_end(self, trainer: Any, record: Any) -> None:
+            if fails:
+                raise KeyError("in the run")
+
+        def on_fit_end(self, trainer: Any) -> None:
+            closed.append(self.name)
+            if self.name == "b":
+                raise OSError("no space")
+
+    closed: list[str] = []
+    with pytest.raises(OSError, match="no space") as caught:
+        counting(callbacks=[Close("a"), Close("b"), Close("c")]).fit(numbers(), epochs=1)
+    assert closed == ["a", "b", "c"]
+    assert isinstance(caught.value.__context__, KeyError) == fails
+
+
 # --- what it refuses
 
 

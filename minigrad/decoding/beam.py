@@ -55,6 +55,7 @@ def beam_search(
     A sequence ends with `end`, or after max_length classes. After each step the beam holds the `width` sequences of
     highest score among those that have ended and all continuations, by one class, of those that have not; so a width
     of 1 is the greedy choice, and one that holds all sequences finds the best of all. Of equal scores the first stays.
+    A sequence that has not ended and that no class can follow, all its scores being minus infinity, is dropped.
 
     Nothing is recorded for gradients. Modules run in the mode they are in: call `model.eval()` before.
 
@@ -139,10 +140,12 @@ class _Beam:
         """Take the best of all continuations; returns the sequence (B, W) that each of them continues."""
         xp, (batch, width) = self.xp, self.log_probs.shape
         over = self.ended | (self.log_probs == -inf)
-        scores = as_scores(Tensor(xp.where(over.reshape(-1, 1), 0.0, scores.data.astype("float64"))))
+        stuck = (scores.data == -inf).all(axis=-1).reshape(batch, width)
+        silent = over | stuck
+        scores = as_scores(Tensor(xp.where(silent.reshape(-1, 1), 0.0, scores.data.astype("float64"))))
         classes = scores.shape[-1]
         steps = log_softmax(scores).data.reshape(batch, width, classes)
-        log_probs = self.log_probs[:, :, None] + xp.where(over[:, :, None], -inf, steps)
+        log_probs = self.log_probs[:, :, None] + xp.where(silent[:, :, None], -inf, steps)
         if self.end is not None:  # a sequence that has ended stays as it is
             log_probs[:, :, self.end] = xp.where(over, self.log_probs, log_probs[:, :, self.end])
         lengths = self.lengths + ~self.ended

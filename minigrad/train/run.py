@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from minigrad.train.history import Progress
 from minigrad.train.metrics import Means, Outcome
-from minigrad.train.modes import evaluating
+from minigrad.train.modes import evaluating, interrupts
 from minigrad.train.snapshot import take
 from minigrad.train.trouble import NonFiniteError, listed
 from minigrad.train.update import settled
@@ -36,11 +37,26 @@ class Run:
     monitor: str
     mode: str
     patience: int | None
-    interrupted: Callable[[], bool]
+    interrupted: Callable[[], bool] = lambda: False
 
     @property
     def progress(self) -> Progress:
         return self.trainer.progress
+
+    def start(self, new: bool) -> None:
+        """Run, with the callbacks told of its two ends, and Ctrl-C noted; a new run is saved first."""
+        with ExitStack() as ends:
+            for callback in reversed(self.trainer.all_callbacks):  # each is told, even if another raises an error
+                ends.callback(callback.on_fit_end, self.trainer)
+            try:
+                self.trainer.tell("on_fit_start")
+                with interrupts() as self.interrupted:
+                    if new:
+                        self.save()
+                    self.go()
+            except NonFiniteError as error:
+                error.args = (f"{error}. {self.trainer.last_good}.",)
+                raise
 
     def go(self) -> None:
         """Train until there is a reason to stop."""

@@ -14,12 +14,11 @@ from minigrad.train.callbacks import Callback
 from minigrad.train.history import History, Progress
 from minigrad.train.logs import JsonLines
 from minigrad.train.metrics import Means
-from minigrad.train.modes import interrupts, locked
+from minigrad.train.modes import locked
 from minigrad.train.run import Run, evaluate
 from minigrad.train.saves import Saves
 from minigrad.train.schedules import as_schedule
 from minigrad.train.snapshot import restore
-from minigrad.train.trouble import NonFiniteError
 from minigrad.train.update import Updater
 
 __all__ = ["Trainer"]
@@ -178,18 +177,7 @@ class Trainer:
             if not self.model.training:
                 self.model.train()
             self.updater.settle()
-            try:
-                self.tell("on_fit_start")
-                with interrupts() as interrupted:
-                    run = Run(self, train, validation, epochs, monitor, mode, patience, interrupted)
-                    if not resume:
-                        run.save()
-                    run.go()
-            except NonFiniteError as error:
-                error.args = (f"{error}. {self.last_good}.",)
-                raise
-            finally:
-                self.tell("on_fit_end")
+            Run(self, train, validation, epochs, monitor, mode, patience).start(new=not resume)
         restore_best = patience is not None if restore_best is None else restore_best
         if restore_best and self.best is not None and self.stopped != "interrupted":
             self.model.load_state_dict(self.best)
@@ -211,7 +199,7 @@ class Trainer:
 
     def tell(self, event: str, *arguments: Any) -> None:
         """Call a method of all callbacks."""
-        for callback in (*self.callbacks, *self._helpers):
+        for callback in self.all_callbacks:
             getattr(callback, event)(self, *arguments)
 
     @property
@@ -221,6 +209,11 @@ class Trainer:
         if not paths:
             return "There is no checkpoint" + ("" if self.saves else ": pass out=folder")
         return f"The last good checkpoint is {paths[-1]}"
+
+    @property
+    def all_callbacks(self) -> tuple[Callback, ...]:
+        """Those given, and after them the trainer's own."""
+        return (*self.callbacks, *self._helpers)
 
     def _folder(self, resume: bool) -> Path | None:
         """The folder to lock, made for a new run."""
