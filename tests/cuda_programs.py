@@ -1,0 +1,60 @@
+"""Programs of cells, written for CUDA without a device: what each test of the source needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from plan_cells import CELLS
+
+import minigrad as mg
+from minigrad.nest import map_nest
+from minigrad.plan.abstract import Abstract
+from minigrad.plan.cuda.rows import NotExpressibleError
+from minigrad.plan.cuda.schedule import Schedule
+from minigrad.plan.cuda.source import write
+from minigrad.plan.program import Program, build
+from minigrad.plan.trace import Request, trace
+
+PLUGINS = Path(__file__).parent.parent / "plugins"
+
+
+def plugin_cells() -> dict[str, Callable[[], mg.Cell]]:
+    """The cells of our distributions of plugins, whether these are installed or not."""
+    found: dict[str, Callable[[], mg.Cell]] = {}
+    for folder in ("minigrad-cells-classic", "minigrad-cells-normalized"):
+        sys.path.insert(0, str(PLUGINS / folder))
+        try:
+            module = __import__(folder.replace("-", "_"))
+        finally:
+            sys.path.pop(0)
+        for name, factory in module.minigrad_cells().items():
+            found[name] = (lambda made: lambda: made(2, 5))(factory)
+    return found
+
+
+def program_of(cell: mg.Cell, batch: int = 3, dtype: str = "float32", features: Any = None) -> Program:
+    """The program of a cell's step, forward and backward, with gradients of everything."""
+
+    def blank(shape: Any, of: Any) -> mg.Tensor:
+        return mg.Tensor(Abstract(shape, np.dtype(of)), np.dtype(of).kind == "f")
+
+    shape = getattr(cell, "features", (2,)) if features is None else features
+    state = map_nest(lambda leaf: blank(leaf.shape, leaf.dtype), cell.init_state(batch))
+    return build(trace(cell, Request(blank((batch, *shape), dtype), state, True, False, True)))
+
+
+def kernels(dtype: str) -> dict[str, list[str]]:
+    """The texts of the kernels of all cells that can be written in CUDA, by the cell's name."""
+    found = {}
+    with mg.default_dtype(dtype):
+        for name, make in (CELLS | plugin_cells()).items():
+            if not hasattr(made := make(), "vocabulary") and name != "Reading":
+                with suppress(NotExpressibleError):
+                    written = write(Schedule(program_of(made, dtype=dtype)))
+                    found[name] = [kernel.text for kernel in written.values()]
+    return found

@@ -1,0 +1,112 @@
+"""The CUDA source of many cells: NVIDIA's compiler takes it, and it is as it is meant to be."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from cuda_programs import kernels, plugin_cells, program_of
+
+import minigrad as mg
+from minigrad.plan.cuda.layout import Kernel, Product
+from minigrad.plan.cuda.schedule import Schedule
+from minigrad.plan.cuda.source import prelude, write
+
+pytestmark = pytest.mark.host_only("source code is made without any array")
+
+NVCC = shutil.which("nvcc") or ("/usr/local/cuda/bin/nvcc" if Path("/usr/local/cuda/bin/nvcc").exists() else None)
+
+
+@pytest.mark.skipif(NVCC is None, reason="nvcc, NVIDIA's compiler, is not installed")
+@pytest.mark.parametrize(("dtype", "architecture"), [("float32", "sm_80"), ("float32", "sm_90"), ("float64", "sm_90")])
+def test_nvcc_compiles_the_kernels_of_all_cells(dtype: str, architecture: str, tmp_path: Path) -> None:
+    """For the A100's and the H100's generation, all at once: kernels of one name get a number."""
+    cells = kernels(dtype)
+    assert len(cells) >= 45
+    assert {"rnn", "lstm", "gru", *plugin_cells()} <= cells.keys()
+    parts = [f"#define REAL {'float' if dtype == 'float32' else 'double'}", prelude()]
+    for number, (name, texts) in enumerate(cells.items()):
+        parts += [f"// {name}", *(re.sub(r"(__global__ void \w+)\(", rf"\1_of_{number}(", text) for text in texts)]
+    source = tmp_path / "kernels.cu"
+    source.write_text("\n".join(parts), encoding="utf-8")
+    out = tmp_path / "kernels.cubin"
+    command = [str(NVCC), "-std=c++17", "-cubin", f"-arch={architecture}", "-Werror", "all-warnings", "-o", str(out)]
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert out.stat().st_size > 100_000
+
+
+def work(cell: mg.Cell) -> dict[str, list[str]]:
+    """What is done in each section: products and kernels."""
+    schedule = Schedule(program_of(cell))
+    return {
+        section.name: ["product" if isinstance(item, Product) else "kernel" for item in section.work]
+        for section in (*schedule.forward, *schedule.backward)
+    }
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_a_step_is_one_product_and_one_kernel(name: str) -> None:
+    done = work(mg.cell(name, 2, 5))
+    assert done["forward"] == ["product", "kernel"]
+    assert done["backward"] == ["kernel", "product"]
+    assert done["forward_before"] == ["product"]
+    assert done["backward_after"] == ["product"]
+    assert done["forward_after"] == done["backward_before"] == []
+
+
+def test_each_product_that_waits_for_another_has_a_kernel_of_its_own() -> None:
+    done = work(mg.GRUCell(2, 5, reset_after=False))
+    assert done["forward"] == ["product", "kernel", "product", "kernel"]
+    assert done["backward"] == ["kernel", "product", "kernel", "product"]
+
+
+def test_layer_norm_and_softmax_are_inside_the_kernel() -> None:
+    class Normed(mg.Cell):
+        def __init__(self) -> None:
+            self.over, self.norm = mg.Linear(5, 5), mg.LayerNorm(5)
+
+        def init_state(self, batch_size: int) -> mg.Tensor:
+            return mg.zeros((batch_size, 5))
+
+        def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+            state = mg.softmax(mg.tanh(self.norm(self.over(state) + x[:, :1])))
+            return state, state
+
+    schedule = Schedule(program_of(Normed()))
+    loop = schedule.forward[1]
+    assert [type(item) for item in loop.work] == [Product, Kernel]
+    (kernel,) = (item for item in loop.work if isinstance(item, Kernel))
+    assert kernel.by_rows
+    text = write(schedule)["forward"].text
+    assert text.count("row_mean") == 2
+    assert "row_softmax" in text
+    assert text.count("{") == text.count("}")
+
+
+def test_the_names_are_the_cells() -> None:
+    schedule = Schedule(program_of(mg.LSTMCell(2, 5)))
+    text = "\n".join(kernel.text for kernel in write(schedule).values())
+    for name in ("state_0", "state_1", "d_state_1", "d_output_0", "sigmoid(", "tanh("):
+        assert name in text
+    assert {array.name for array in schedule.arrays} >= {"x", "weight_ih", "weight_hh"}
+
+
+def test_names_that_are_taken() -> None:
+    class Named(mg.Cell):
+        def __init__(self) -> None:
+            self.tanh, self.new, self.rows = (mg.Parameter(mg.ones((5,))) for _ in range(3))
+
+        def init_state(self, batch_size: int) -> mg.Tensor:
+            return mg.zeros((batch_size, 5))
+
+        def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+            state = mg.tanh(state * self.tanh + self.new) * self.rows + x[:, :1]
+            return state, state
+
+    schedule = Schedule(program_of(Named()))
+    write(schedule)
+    assert {"p_tanh", "p_new", "p_rows"} <= {array.name for array in schedule.arrays}
