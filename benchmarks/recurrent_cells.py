@@ -206,12 +206,13 @@ def differences(path: Path, runner: Runner) -> dict[str, float]:
     forward = runner.to_numpy(runner.forward())
     if found.keys() != expected.keys():
         raise ValueError(f"gradients of {sorted(found)} where minigrad has {sorted(expected)}")
-    distances = {name: _distance(found[name], expected[name]) for name in expected}
-    distances["outputs of forward alone"] = _distance(forward, expected["outputs"])
+    distances = {name: distance(found[name], expected[name]) for name in expected}
+    distances["outputs of forward alone"] = distance(forward, expected["outputs"])
     return distances
 
 
-def _distance(found: np.ndarray, expected: np.ndarray) -> float:
+def distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference over the largest expected value."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
         raise ValueError(f"{found.dtype} {found.shape} where minigrad has {expected.dtype} {expected.shape}")
     return float(np.abs(found - expected).max() / np.abs(expected).max())

@@ -12,17 +12,10 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from recurrent_report import NAMES, PEERS, Case, ratio, size_of
-
-COLOURS = {
-    "tape": "0.6",
-    "plan-numpy": "#5aa469",
-    "torch-nn": "#c44e00",
-    "torch-eager": "#f5a742",
-    "torch-compile": "#8b5fbf",
-    "torch-compile-loop": "#c9a6e4",
-    "jax": "#2a7f9e",
-}
+from peers import COLOURS, NAMES, PEERS
+from recurrent_report import ratio
+from results import Case
+from tables import size_of
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
