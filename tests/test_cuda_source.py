@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
+from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
 from cuda_programs import kernels, plugin_cells, program_of
+from plan_cells import CELLS
 
 import minigrad as mg
 from minigrad.plan.cuda.layout import Kernel, Product
 from minigrad.plan.cuda.schedule import Schedule
-from minigrad.plan.cuda.source import prelude, write
+from minigrad.plan.cuda.source import module, prelude, write
 
 pytestmark = pytest.mark.host_only("source code is made without any array")
 
@@ -110,3 +115,34 @@ def test_names_that_are_taken() -> None:
     schedule = Schedule(program_of(Named()))
     write(schedule)
     assert {"p_tanh", "p_new", "p_rows"} <= {array.name for array in schedule.arrays}
+
+
+# --- NVRTC, which compiles at run time for CuPy and has no headers of the host
+
+
+def nvrtc() -> ctypes.CDLL | None:
+    """The library, where it is installed or LIBNVRTC says that it is."""
+    names = [os.environ.get("LIBNVRTC"), find_library("nvrtc"), "libnvrtc.so.13", "libnvrtc.so.12"]
+    for name in filter(None, names):
+        with suppress(OSError):
+            return ctypes.CDLL(name)
+    return None
+
+
+@pytest.mark.skipif(nvrtc() is None, reason="NVRTC is not installed (LIBNVRTC may name its file)")
+@pytest.mark.parametrize("name", ["lstm", "gru-reset-before", "layer_norm_lstm", "Nested"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nvrtc_compiles_a_module(dtype: str, name: str) -> None:
+    library = nvrtc()
+    with mg.default_dtype(dtype):
+        schedule = Schedule(program_of((CELLS | plugin_cells())[name](), dtype=dtype))
+    source = module(schedule, write(schedule)).encode()
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), source, b"plan.cu", 0, None, None) == 0
+    options = (ctypes.c_char_p * 2)(b"--std=c++14", b"--gpu-architecture=sm_90")
+    status = library.nvrtcCompileProgram(program, 2, options)
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    assert status == 0, log.value.decode()
+    assert b"warning" not in log.value, log.value.decode()
