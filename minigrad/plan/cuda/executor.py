@@ -20,7 +20,7 @@ from minigrad.plan.cuda.memory import Memory
 from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.sections import Section
 from minigrad.plan.cuda.source import module, write
-from minigrad.plan.executor import _owned, evaluate
+from minigrad.plan.executor import owned, evaluate
 from minigrad.plan.program import Program
 
 MOST_ELEMENTS = (1 << 31) - (1 << 20)
@@ -190,7 +190,7 @@ class CudaExecutor:
             known[value.index] = known[of.index]
         evaluate(self.program.bins["final"], known, self.backend)
         taken: set[int] = {id(array if array.base is None else array.base) for array in run.known.values()}
-        finals = [None if final is None else _owned(known[final.index], taken) for final in self.program.finals]
+        finals = [None if final is None else owned(known[final.index], taken) for final in self.program.finals]
         return x_grad, current, finals
 
     def _again(self, run: Run, number: int, carries: list[Place]) -> None:
