@@ -27,7 +27,7 @@ class Forecaster(mg.Module):
 
     def __init__(self, cell: str, hidden_size: int) -> None:
         self.layer = mg.recurrent(cell, 3, hidden_size)
-        self.output = mg.Linear(hidden_size, 1)
+        self.output = mg.Linear(self.layer.output_size, 1)
 
     def forward(self, x, state=None):
         ys, state = self.layer(x, state)
@@ -86,24 +86,23 @@ def draw_copy(readings: np.ndarray, guesses: np.ndarray, faults: np.ndarray, pat
         for axes in (above, below):
             height = {"transform": axes.get_xaxis_transform(), "width": 1 / 12, "alpha": 0.3, "color": colour}
             axes.bar(years[faults == 1 + kind], 1, label=KINDS[kind], **height)
-    above.set(ylabel="degrees Celsius", title="sea surface temperature off Peru, with planted faults")
-    below.set(ylabel="distance from the forecast", xlabel="year")
+    above.set(ylabel="temperature in °C", title="sea surface temperature off Peru, with planted faults")
+    below.set(ylabel="distance from the forecast in °C", xlabel="year")
     above.legend(ncols=5, loc="upper right")
     save_picture(figure, path)
 
 
 def main() -> None:
-    o = options(__doc__.splitlines()[0], epochs=40, cell="lstm", hidden_size=32, learning_rate=5e-3)
-    epochs = min(o.epochs, 20) if o.small else o.epochs
+    args = options(__doc__, epochs=40, cell="lstm", hidden_size=32, learning_rate=5e-3, small={"epochs": 20})
     degrees = np.loadtxt(Path(__file__).parent / "elnino.csv", delimiter=",", skiprows=3)[:, 1:].ravel()
     mean, deviation = degrees[:TRAINING].mean(), degrees[:TRAINING].std()
     values = (degrees - mean) / deviation
 
-    model = Forecaster(o.cell, o.hidden_size)
+    model = Forecaster(args.cell, args.hidden_size)
     data, validation = windows(values, 0, TRAINING), windows(values, TRAINING - SETTLING - 1, HELD_OUT)
-    optimizer = mg.optimizer("adam", model.parameters(), lr=o.learning_rate)
-    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(epochs * len(data)))
-    history = trainer.fit(data, validation, epochs=epochs, patience=epochs)  # ends with the weights of the best epoch
+    optimizer = mg.optimizer("adam", model.parameters(), lr=args.learning_rate)
+    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
+    history = trainer.fit(data, validation, epochs=args.epochs, patience=args.epochs)  # ends with the best weights
     model.eval()
 
     draw = np.random.default_rng(0)  # the same faults whatever the seed
@@ -120,9 +119,9 @@ def main() -> None:
         date, fault = f"{1997 + month // 12}-{1 + month % 12:02}", ("", *KINDS)[faults[month, 0]]
         rows.append((date, *(f"{values[month, 0]:.1f}" for values in (readings, guesses)), fault))
     show("the ten most suspect months of the first copy", ("month", "reading", "forecast", "planted"), rows)
-    draw_copy(readings[:, 0], guesses[:, 0], faults[:, 0], o.out / "anomalies.png")
+    draw_copy(readings[:, 0], guesses[:, 0], faults[:, 0], args.out / "anomalies.png")
     console.print(f"average precision of the distance from the last twelve months' mean: {plain:.3f}")
-    report(o.out, "average precision", ours, baseline, "distance from the month's mean until 1984")
+    report(args.out, "average precision", ours, baseline, "distance from the month's mean until 1984")
 
 
 if __name__ == "__main__":

@@ -92,29 +92,29 @@ def draw(model: CharacterModel, history, baseline: float, characters: list[str],
 
 
 def main() -> None:
-    o = options(__doc__.splitlines()[0], epochs=6, cell="lstm", hidden_size=192, learning_rate=1e-2, streams=32)
+    small = {"epochs": 2, "hidden_size": 128, "streams": 16}
+    args = options(__doc__, epochs=6, cell="lstm", hidden_size=192, learning_rate=1e-2, streams=32, small=small)
     text = "\n".join(importlib.import_module("pydoc_data.topics").topics.values())
-    epochs, hidden_size, count = o.epochs, o.hidden_size, o.streams
-    if o.small:
-        text, epochs, hidden_size, count = text[: len(text) // 2], 2, 128, 16
+    if args.small:
+        text = text[: len(text) // 2]
     characters = sorted(set(text))
     codes = [characters.index(character) for character in text]
     first, second = len(codes) * 8 // 10, len(codes) * 9 // 10
     parts = codes[:first], codes[first:second], codes[second:]
-    data, validation, held_out = (streams(part, count) for part in parts)
+    data, validation, held_out = (streams(part, args.streams) for part in parts)
 
-    model = CharacterModel(len(characters), o.cell, hidden_size, num_layers=1)
-    optimizer = mg.optimizer("adam", model.parameters(), lr=o.learning_rate)
-    schedule = Cosine(epochs * len(data), floor=0.05)
+    model = CharacterModel(len(characters), args.cell, args.hidden_size, num_layers=1)
+    optimizer = mg.optimizer("adam", model.parameters(), lr=args.learning_rate)
+    schedule = Cosine(args.epochs * len(data), floor=0.05)
     trainer = Trainer(model, optimizer, Truncated(mg.loss("cross_entropy")), clip_norm=1.0, schedule=schedule)
-    history = trainer.fit(data, validation, epochs=epochs, patience=epochs)  # ends with the weights of the best epoch
+    history = trainer.fit(data, validation, epochs=args.epochs, patience=args.epochs)  # ends with the best weights
 
     bits, baseline = trainer.evaluate(held_out)["loss"] / math.log(2), trigram_bits(text[:first], text[second:])
     model.eval()
     rows = [(beginning, *completions(model, characters, beginning)) for beginning in BEGINNINGS]
     show("ends of lines", ("beginning", "beam search", "drawn", "drawn again"), rows)
-    draw(model, history, baseline, characters, codes[second : second + 1400], o.out / "autocomplete.png")
-    report(o.out, "bits per character", bits, baseline, "trigrams, smoothed", lower_is_better=True)
+    draw(model, history, baseline, characters, codes[second : second + 1400], args.out / "autocomplete.png")
+    report(args.out, "bits per character", bits, baseline, "trigrams, smoothed", lower_is_better=True)
 
 
 if __name__ == "__main__":

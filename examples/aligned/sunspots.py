@@ -28,7 +28,7 @@ class Forecaster(mg.Module):
 
     def __init__(self, cell: str, hidden_size: int) -> None:
         self.layer = mg.recurrent(cell, 1, hidden_size)
-        self.output = mg.Linear(hidden_size, 1)
+        self.output = mg.Linear(self.layer.output_size, 1)
 
     def forward(self, x, state=None):
         """From values (T, B, 1) to guesses of the values a step later (T, B, 1), and the state."""
@@ -70,8 +70,7 @@ def draw(years: np.ndarray, numbers: np.ndarray, one_step: np.ndarray, free: np.
 
 
 def main() -> None:
-    o = options(__doc__.splitlines()[0], epochs=60, cell="gru", hidden_size=32, learning_rate=3e-3)
-    epochs = min(o.epochs, 30) if o.small else o.epochs
+    args = options(__doc__, epochs=60, cell="gru", hidden_size=32, learning_rate=3e-3, small={"epochs": 30})
     with (Path(__file__).parent / "sunspots.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     years, numbers = (np.array([float(row[name]) for row in rows]) for name in ("year", "number"))
@@ -84,11 +83,11 @@ def main() -> None:
     def numbers_of(guesses: mg.Tensor) -> np.ndarray:
         return np.maximum(guesses.numpy().ravel() * unit, 0) ** 2
 
-    model = Forecaster(o.cell, o.hidden_size)
+    model = Forecaster(args.cell, args.hidden_size)
     data, held_back = Batches(windows(values[:validation]), 16), Batches(windows(values[validation - 23 : test]), 16)
-    optimizer = mg.optimizer("adam", model.parameters(), lr=o.learning_rate)
-    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(epochs * len(data)))
-    trainer.fit(data, held_back, epochs=epochs, patience=epochs)  # ends with the weights of the best epoch
+    optimizer = mg.optimizer("adam", model.parameters(), lr=args.learning_rate)
+    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
+    trainer.fit(data, held_back, epochs=args.epochs, patience=args.epochs)  # ends with the weights of the best epoch
 
     model.eval()
     with mg.no_grad():
@@ -104,8 +103,8 @@ def main() -> None:
     columns = ("year", "observed", "one year ahead", f"made in {VALIDATION_UNTIL}", "last year's")
     table = zip(years[test:], truth, one_step.round(1), free.round(1), naive, strict=True)
     show("held out: sunspot numbers, and forecasts of them", columns, list(table)[::5])
-    draw(years, numbers, one_step, free, o.out / "sunspots.png")
-    report(o.out, "RMSE", rmse(one_step, truth), rmse(naive, truth), "last year's number", lower_is_better=True)
+    draw(years, numbers, one_step, free, args.out / "sunspots.png")
+    report(args.out, "RMSE", rmse(one_step, truth), rmse(naive, truth), "last year's number", lower_is_better=True)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Tagger(mg.Module):
     def __init__(self, cell: str, hidden_size: int) -> None:
         self.embedding = mg.Embedding(len(CHARACTERS), 32)
         self.layer = mg.recurrent(cell, 32, hidden_size, bidirectional=True)
-        self.output = mg.Linear(2 * hidden_size, len(TAGS))
+        self.output = mg.Linear(self.layer.output_size, len(TAGS))
 
     def forward(self, x):
         """From characters (T, B) to scores (T, B, tags)."""
@@ -65,7 +65,7 @@ def pieces(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 def draw(examples: list, predictions: np.ndarray, path: Path) -> None:
     """Pieces of source in the colours of the tags predicted; mistakes are underlaid."""
     plt, row = pyplot(), 0
-    figure, axes = plt.subplots(figsize=(10, 10), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 9.6), layout="constrained")
     for (codes, tags), predicted in zip(examples, predictions, strict=True):
         column = 0
         for code, tag, guess in zip(codes, tags, predicted, strict=True):
@@ -74,30 +74,31 @@ def draw(examples: list, predictions: np.ndarray, path: Path) -> None:
             if tag != guess:
                 axes.add_patch(plt.Rectangle((column, row), 1, 1, facecolor="gold"))
             if code > 1:
-                axes.text(column, row + 0.8, CHARACTERS[code], family="monospace", color=COLOURS[guess])
+                axes.text(column, row + 0.8, CHARACTERS[code], family="monospace", fontsize=13, color=COLOURS[guess])
                 column += 1
         row += 2
     handles = [plt.Line2D([], [], color=colour, linewidth=6) for colour in COLOURS[1:]]
     axes.legend(handles, TAGS[1:], ncols=6, loc="upper center", bbox_to_anchor=(0.5, 0))
-    axes.set(xlim=(0, 80), ylim=(row, 0), xticks=[], yticks=[], title="held-out pieces, as tagged; mistakes on gold")
+    axes.set(xlim=(0, 80), ylim=(row, 0), xticks=[], yticks=[])
+    axes.set_title("Pieces of held-out source in the colours of their tags; mistakes on gold")
     save_picture(figure, path)
 
 
 def main() -> None:
-    o = options(__doc__.splitlines()[0], epochs=4, cell="lstm", hidden_size=64, learning_rate=1e-2)
-    largest, epochs, hidden_size = (12_000, 2, 48) if o.small else (25_000, o.epochs, o.hidden_size)
+    small = {"epochs": 2, "hidden_size": 48, "largest": 12_000}
+    args = options(__doc__, epochs=4, cell="lstm", hidden_size=64, learning_rate=1e-2, largest=25_000, small=small)
     library = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    modules = [pieces(path) for path in library if path.stat().st_size <= largest]
+    modules = [pieces(path) for path in library if path.stat().st_size <= args.largest]
     parts: list[list] = [[], [], []]
     for number, module in enumerate(modules):
         parts[{8: 1, 9: 2}.get(number % 10, 0)] += module
     data, validation, held_out = (Batches(part, 32) for part in parts)
     console.print(f"{len(modules)} modules: {', '.join(str(len(part)) for part in parts)} pieces")
 
-    model = Tagger(o.cell, hidden_size)
-    optimizer = mg.optimizer("adam", model.parameters(), lr=o.learning_rate)
-    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(epochs * len(data)))
-    trainer.fit(data, validation, epochs=epochs, monitor="characters", mode="max", patience=epochs)  # keeps the best
+    model = Tagger(args.cell, args.hidden_size)
+    optimizer = mg.optimizer("adam", model.parameters(), lr=args.learning_rate)
+    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
+    trainer.fit(data, validation, epochs=args.epochs, monitor="characters", mode="max", patience=args.epochs)
 
     measured = trainer.evaluate(held_out)
     counts = np.zeros((len(CHARACTERS), len(TAGS)))
@@ -117,8 +118,8 @@ def main() -> None:
         for by, line in (("tokenize", tags), ("model", predicted)):
             rows.append((by, "".join(LETTERS[tag] for tag in line[:80])))
     show("held out", ("", "~ end of line, K keyword, n name, 0 number, s string, # comment, + operator"), rows)
-    draw(examples, predictions, o.out / "tagging.png")
-    report(o.out, "characters right", measured["characters"], usual.mean().item(), "each one's most frequent tag")
+    draw(examples, predictions, args.out / "tagging.png")
+    report(args.out, "characters right", measured["characters"], usual.mean().item(), "each one's most frequent tag")
 
 
 if __name__ == "__main__":

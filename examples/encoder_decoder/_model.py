@@ -13,13 +13,14 @@ class Decoder(mg.Cell):
     The encoder's outputs travel in the state, so that one program runs the whole sequence.
     """
 
-    def __init__(self, cell, classes, embedding_size, hidden_size, attention=True, feeds_itself=False):
+    def __init__(self, cell, classes, embedding_size, hidden_size, memory_size, attention=True, feeds_itself=False):
         self.embedding = mg.Embedding(classes, embedding_size)
         self.inner = mg.cell(cell, embedding_size, hidden_size)
-        self.attention = mg.AdditiveAttention(hidden_size, 2 * hidden_size, hidden_size) if attention else None
-        self.combine = mg.Linear((3 if attention else 1) * hidden_size, hidden_size)
+        size = mg.Recurrent(self.inner).output_size
+        self.attention = mg.AdditiveAttention(size, memory_size, hidden_size) if attention else None
+        self.combine = mg.Linear(size + (memory_size if attention else 0), hidden_size)
         self.output = mg.Linear(hidden_size, classes)
-        self.memory_size, self.feeds_itself = 2 * hidden_size, feeds_itself
+        self.memory_size, self.feeds_itself = memory_size, feeds_itself
         self.steps = 0  # of the memory in the next call
 
     def init_state(self, batch_size):
@@ -53,7 +54,8 @@ class EncoderDecoder(mg.Module):
     def __init__(self, cell, sources, classes, embedding_size, hidden_size, **options):
         self.embedding = mg.Embedding(sources, embedding_size)
         self.encoder = mg.recurrent(cell, embedding_size, hidden_size, bidirectional=True)
-        self.decoder = mg.Recurrent(Decoder(cell, classes, embedding_size, hidden_size, **options))
+        memory_size = self.encoder.output_size
+        self.decoder = mg.Recurrent(Decoder(cell, classes, embedding_size, hidden_size, memory_size, **options))
 
     def encode(self, x, lengths):
         """The decoder's state before its first step."""

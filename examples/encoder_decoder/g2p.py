@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 import minigrad as mg
 from examples.common import data_file, options, pyplot, report, save_picture, show
 from examples.encoder_decoder._draw import draw_attention
-from examples.encoder_decoder._errors import edit_distance, error_rates
-from examples.encoder_decoder._model import END, OWN, EncoderDecoder, shifted
+from examples.encoder_decoder._model import END, EncoderDecoder
+from examples.encoder_decoder._run import error_rates, step, write
 from minigrad.train import Batches, Cosine, Trainer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -42,19 +42,20 @@ def draw_errors(found, pairs, path):
     lengths = sorted(length for length, words in by_length.items() if len(words) >= 20)
     figure, axes = pyplot().subplots(layout="constrained")
     axes.plot(lengths, [error_rates(*zip(*by_length[length], strict=True))[0] for length in lengths], marker="o")
-    axes.set(xlabel="letters", ylabel="phoneme error rate in %", ylim=(0, None))
+    axes.set(xlabel="letters in the word", ylabel="phoneme error rate in %", ylim=(0, None))
+    axes.set_title("Errors on held-out words of each length")
     save_picture(figure, path)
 
 
 def main():
-    args = options(
-        __doc__, epochs=1, cell="gru", hidden_size=128, attention=True, scheduled_sampling=0.0, beam=3, batch_size=64
-    )
+    small = {"epochs": 2, "hidden_size": 64}
+    sizes = {"epochs": 1, "hidden_size": 128, "batch_size": 64, "beam": 3}
+    args = options(__doc__, cell="gru", attention=True, scheduled_sampling=0.0, **sizes, small=small)
     pairs = read_dictionary()
     random.Random(0).shuffle(pairs)  # the same split whatever the seed
     test, held_out, train = pairs[:6000], pairs[6000:8000], pairs[8000:]
     if args.small:
-        test, held_out, train, args.epochs, args.hidden_size = test[:500], held_out[:200], train[:7000], 2, 64
+        test, held_out, train = test[:500], held_out[:200], train[:7000]
     phones = ["", *sorted({phone for _, said in pairs for phone in said})]  # number 0 is END
 
     def coded(word):
@@ -63,54 +64,38 @@ def main():
     def batches(pairs, size):
         return Batches([(coded(word), [*map(phones.index, said), END]) for word, said in pairs], size)
 
-    def cut(classes):
-        """The sequences in classes (T, B), each up to its END."""
-        return [column[: [*column, END].index(END)] for column in classes.numpy().T.tolist()]
-
     model = EncoderDecoder(
         *(args.cell, 1 + len(LETTERS), len(phones), 64, args.hidden_size),
         attention=args.attention,
         feeds_itself=args.scheduled_sampling > 0,
     )
 
-    def step(model, batch):
-        letters, said = batch
-        before = shifted(said)
+    def training_step(model, batch):
+        share = None
         if model.training and args.scheduled_sampling:  # an ever larger share is what the decoder has said itself
             share = args.scheduled_sampling * trainer.progress.step / trainer.total
-            before = mg.where(mg.uniform(shape=before.shape) < share, OWN, before)
-        loss = mg.loss("cross_entropy")(model(letters, batch.lengths[0], before), said, lengths=batch.lengths[1])
-        if model.training:
-            return loss
-        found, wanted = cut(model.decode(letters, batch.lengths[0], LONGEST)), cut(said)
-        return loss, {"phoneme_errors": (sum(map(edit_distance, found, wanted)), sum(map(len, wanted)))}
+        return step(model, batch, LONGEST, share)
 
     data = batches(train, args.batch_size)
     optimizer = mg.optimizer("adam", model.parameters(), lr=3e-3)
-    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
-    trainer.fit(data, batches(held_out, 500), epochs=args.epochs, monitor="phoneme_errors", patience=args.epochs)
+    trainer = Trainer(model, optimizer, training_step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
+    trainer.fit(data, batches(held_out, 500), epochs=args.epochs, monitor="errors", patience=args.epochs)
 
+    model.eval()
     table, wanted = most_frequent(train), [said for _, said in test]
     methods = {"each letter's most frequent phoneme": [[table[letter] for letter in word] for word, _ in test]}
-    model.eval()
     for name, beam in [("greedy", 1), (f"beam of {args.beam}", args.beam)][: args.beam]:
-        found = {}
-        for batch in batches(test, 250).batches():
-            decoded = cut(model.decode(batch[0], batch.lengths[0], LONGEST, beam))
-            found |= zip(batch.indices, decoded, strict=True)
-        methods[name] = [[phones[c] for c in found[i]] for i in range(len(test))]
+        found = write(model, batches(test, 250), LONGEST, beam)
+        methods[name] = [[phones[c] for c in classes] for classes in found]
     rates = {name: error_rates(said, wanted) for name, said in methods.items()}
-    show(
-        f"errors on {len(test)} held-out words",
-        ["", "phonemes", "words"],
-        [(name, f"{phonemes:.2f} %", f"{words:.2f} %") for name, (phonemes, words) in rates.items()],
-    )
+    rows = [(name, f"{phonemes:.2f} %", f"{words:.2f} %") for name, (phonemes, words) in rates.items()]
+    show(f"errors on {len(test)} held-out words", ["", "phonemes", "words"], rows)
     samples = [(test[i][0], " ".join(methods[name][i]), " ".join(wanted[i])) for i in range(12)]
     show("samples", ["word", "said", "dictionary"], samples)
     if args.attention:
         long = [(i, test[i][0]) for i in range(len(test)) if len(test[i][0]) > 7][:6]
         examples = [(word, coded(word), methods[name][i], found[i]) for i, word in long]
-        draw_attention(model, examples, args.out / "attention.png")
+        draw_attention(model, examples, ("letters read", "phonemes said"), args.out / "attention.png")
     draw_errors(methods[name], test, args.out / "errors.png")
     first, *_, final = rates
     report(args.out, "phoneme error rate in %", rates[final][0], rates[first][0], first, lower_is_better=True)

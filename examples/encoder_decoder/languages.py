@@ -1,13 +1,14 @@
 """Names of languages and countries from English into another language, character by character. Data: pycountry."""
 
 import random
+from functools import partial
 from gettext import GNUTranslations
 
 import minigrad as mg
 from examples.common import data_file, options, report, show
 from examples.encoder_decoder._draw import draw_attention
-from examples.encoder_decoder._errors import edit_distance, error_rates
-from examples.encoder_decoder._model import END, EncoderDecoder, shifted
+from examples.encoder_decoder._model import END, EncoderDecoder
+from examples.encoder_decoder._run import error_rates, step, write
 from minigrad.train import Batches, Cosine, Trainer
 
 DOMAINS = "iso3166-1", "iso3166-3", "iso639-3", "iso639-5"  # countries, former ones, languages, their families
@@ -32,11 +33,11 @@ def read_names(language, longest):
 
 
 def main():
-    args = options(__doc__, epochs=5, cell="gru", language="fr", hidden_size=128, beam=3, batch_size=32)
-    longest = 30
-    if args.small:  # short names into another script, where it takes less to be better than copying
-        longest, args.language, args.epochs, args.hidden_size = 12, "uk", 2, 64
-    groups = read_names(args.language, longest)
+    sizes = {"epochs": 5, "longest": 30, "hidden_size": 128, "batch_size": 32, "beam": 3}
+    # small: short names into another script, where it takes less to be better than copying
+    small = {"epochs": 2, "longest": 12, "hidden_size": 64, "language": "uk"}
+    args = options(__doc__, cell="gru", language="fr", **sizes, small=small)
+    groups = read_names(args.language, args.longest)
     random.Random(0).shuffle(groups)  # the same split whatever the seed
     parts = groups[:1000], groups[1000:1500], groups[1500:]
     test, held_out, train = ([pair for group in part for pair in group] for part in parts)
@@ -49,32 +50,15 @@ def main():
     def batches(pairs, size):
         return Batches([(coded(name), [*coded(translated), END]) for name, translated in pairs], size)
 
-    def cut(classes):
-        """The sequences in classes (T, B), each up to its END."""
-        return [column[: [*column, END].index(END)] for column in classes.numpy().T.tolist()]
-
     model = EncoderDecoder(args.cell, len(characters), len(characters), 64, args.hidden_size)
-
-    def step(model, batch):
-        name, translated = batch
-        scores = model(name, batch.lengths[0], shifted(translated))
-        loss = mg.loss("cross_entropy")(scores, translated, lengths=batch.lengths[1])
-        if model.training:
-            return loss
-        found, wanted = cut(model.decode(name, batch.lengths[0], longest)), cut(translated)
-        return loss, {"character_errors": (sum(map(edit_distance, found, wanted)), sum(map(len, wanted)))}
-
     data = batches(train, args.batch_size)
-    optimizer = mg.optimizer("adam", model.parameters(), lr=3e-3)
-    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
-    trainer.fit(data, batches(held_out, 500), epochs=args.epochs, monitor="character_errors", patience=args.epochs)
+    optimizer, schedule = mg.optimizer("adam", model.parameters(), lr=3e-3), Cosine(args.epochs * len(data))
+    trainer = Trainer(model, optimizer, partial(step, longest=args.longest), clip_norm=1.0, schedule=schedule)
+    trainer.fit(data, batches(held_out, 500), epochs=args.epochs, monitor="errors", patience=args.epochs)
 
     model.eval()
-    found = {}
-    for batch in batches(test, 250).batches():
-        decoded = cut(model.decode(batch[0], batch.lengths[0], longest, args.beam))
-        found |= zip(batch.indices, decoded, strict=True)
-    written = ["".join(characters[c] for c in found[i]) for i in range(len(test))]
+    found = write(model, batches(test, 250), args.longest, args.beam)
+    written = ["".join(characters[c] for c in classes) for classes in found]
     changed = [i for i, (name, translated) in enumerate(test) if name != translated]
     rows = []
     for title, part in ("all", range(len(test))), ("those that change", changed):
@@ -82,18 +66,14 @@ def main():
         for method, translated in ("copied", names), ("this model", [written[i] for i in part]):
             characters_wrong, names_wrong = error_rates(translated, wanted)
             rows.append((f"{title} ({len(part)})", method, characters_wrong, 100 - names_wrong))
-    show(
-        f"{len(test)} held-out names",
-        ["names", "", "wrong characters", "exact matches"],
-        [(title, method, f"{wrong:.2f} %", f"{exact:.2f} %") for title, method, wrong, exact in rows],
-    )
-    show(
-        "samples", ["English", "this model", "pycountry"], [(test[i][0], written[i], test[i][1]) for i in changed[:12]]
-    )
+    shown = [(title, method, f"{wrong:.2f} %", f"{exact:.2f} %") for title, method, wrong, exact in rows]
+    show(f"{len(test)} held-out names", ["names", "", "wrong characters", "exact matches"], shown)
+    samples = [(test[i][0], written[i], test[i][1]) for i in changed[:12]]
+    show("samples", ["English", "this model", "pycountry"], samples)
     turned = [i for i in changed if test[i][0][0] != test[i][1][0]]  # often the words' order changes
     drawn = sorted(turned, key=lambda i: abs(len(test[i][0]) - 18))[:4]
     examples = [(test[i][0], coded(test[i][0]), written[i], found[i]) for i in drawn]
-    draw_attention(model, examples, args.out / "attention.png")
+    draw_attention(model, examples, ("characters read", "characters written"), args.out / "attention.png")
     report(args.out, "character error rate in %", rows[1][2], rows[0][2], "copying the name", lower_is_better=True)
 
 

@@ -10,27 +10,16 @@ from pathlib import Path
 import numpy as np
 
 import minigrad as mg
-from examples.common import console, data_file, options, pyplot, report, save_picture, show
+from examples.common import accuracy, console, options, pyplot, read_digits, report, save_picture, show
 from minigrad.train import Batch, Batches, Trainer
-
-
-def read_digits() -> dict[str, list[tuple[np.ndarray, int]]]:
-    """scikit-learn's 1,797 images of 8 x 8 pixels in 0..1, each with its digit, in three fixed parts."""
-    table = np.loadtxt(data_file("sklearn", "datasets/data/digits.csv.gz"), delimiter=",")
-    images = (table[:, :-1] / 16).reshape(-1, 8, 8).astype("float32")  # (steps, pixels)
-    examples = list(zip(images, table[:, -1].astype(int).tolist(), strict=True))
-    order = np.random.default_rng(0).permutation(len(examples))
-    parts = {"train": order[:1257], "validation": order[1257:1437], "test": order[1437:]}
-    return {name: [examples[i] for i in indices] for name, indices in parts.items()}
 
 
 class Reader(mg.Module):
     """From rows (T, B, 8) to scores (T, B, 10) after each of them; only the last are trained."""
 
     def __init__(self, cell: str, hidden_size: int) -> None:
-        self.layer = mg.Recurrent(mg.cell(cell, 8, hidden_size))
-        size = getattr(self.layer.cell, "output_size", hidden_size)  # which few cells have apart from hidden_size
-        self.dropout, self.output = mg.Dropout(0.2), mg.Linear(size, 10)
+        self.layer = mg.recurrent(cell, 8, hidden_size)
+        self.dropout, self.output = mg.Dropout(0.2), mg.Linear(self.layer.output_size, 10)
 
     def forward(self, rows: mg.Tensor) -> mg.Tensor:
         ys, _ = self.layer(rows)
@@ -41,36 +30,30 @@ def step(model: Reader, batch: Batch) -> tuple[mg.Tensor, dict[str, mg.Tensor]]:
     """The loss after the last row, and the share of images whose highest score is the right one."""
     rows, digits = batch
     scores = model(rows)[-1]
-    right = mg.equal(mg.argmax(scores, axis=-1), digits)
-    return mg.loss("cross_entropy")(scores, digits), {"accuracy": mg.mean(right.astype("float32"))}
+    return mg.loss("cross_entropy")(scores, digits), {"accuracy": accuracy(scores, digits)}
 
 
 def main() -> None:
-    chosen = options(__doc__.splitlines()[0], epochs=60, cell="gru")
-    data = read_digits()
-    model = Reader(chosen.cell, 32 if chosen.small else 96)
+    args = options(__doc__, epochs=60, cell="gru", hidden_size=96, small={"epochs": 10, "hidden_size": 32})
+    parts = read_digits()
+    data = {part: Batches(list(zip(*examples, strict=True)), 32) for part, examples in parts.items()}
+    model = Reader(args.cell, args.hidden_size)
     trainer = Trainer(model, mg.optimizer("adam", model.parameters(), lr=4e-3), step, clip_norm=1.0)
-    epochs = min(chosen.epochs, 10) if chosen.small else chosen.epochs
-    history = trainer.fit(Batches(data["train"], 32), Batches(data["validation"], 180), epochs=epochs, patience=12)
+    history = trainer.fit(data["train"], data["validation"], epochs=args.epochs, patience=12)
     console.print(f"{len(history.records)} epochs, of which number {history.best_epoch} was best on validation data")
 
-    counts = np.bincount([digit for _, digit in data["train"]])
-    baseline = np.mean([digit == counts.argmax() for _, digit in data["test"]])
-    accuracy = trainer.evaluate(Batches(data["test"], 360))["accuracy"]
-    report(chosen.out, "accuracy", accuracy, float(baseline), f"always {counts.argmax()}, the most frequent")
+    images, digits = parts["test"]
+    usual = np.bincount(parts["train"][1]).argmax()
+    right, baseline = trainer.evaluate(data["test"])["accuracy"], np.mean(digits == usual)
+    report(args.out, "accuracy", right, float(baseline), f"always {usual}, the most frequent")
 
-    images, digits = np.stack([image for image, _ in data["test"]]), np.array([d for _, d in data["test"]])
     model.eval()
     with mg.no_grad():
         probabilities = mg.softmax(model(mg.tensor(images.swapaxes(0, 1)))).numpy()  # (8, B, 10)
-    guesses = probabilities.argmax(axis=2)
-    readings = [(digits[i], *guesses[:, i]) for i in range(8)]
-    show(
-        "the first held-out images: the highest score after each row",
-        ("digit", *(f"row {t}" for t in range(1, 9))),
-        readings,
-    )
-    draw(images[:6], digits[:6], probabilities[:, :6], chosen.out / "digit_rows.png")
+    rows = [(digits[i], *probabilities[:, i].argmax(axis=1)) for i in range(8)]
+    columns = ("digit", *(f"row {t}" for t in range(1, 9)))
+    show("the first held-out images: the highest score after each row", columns, rows)
+    draw(images[:6], digits[:6], probabilities[:, :6], args.out / "digit_rows.png")
 
 
 def draw(images: np.ndarray, digits: np.ndarray, probabilities: np.ndarray, path: Path) -> None:
@@ -79,10 +62,11 @@ def draw(images: np.ndarray, digits: np.ndarray, probabilities: np.ndarray, path
     for i, digit in enumerate(digits):
         places[0, i].imshow(images[i], cmap="gray_r")
         places[0, i].set(title=f"a {digit}", xticks=[], yticks=[])
-        places[1, i].imshow(probabilities[:, i], cmap="viridis", vmin=0, vmax=1)
+        shades = places[1, i].imshow(probabilities[:, i], cmap="viridis", vmin=0, vmax=1)
         places[1, i].set(xticks=range(10), yticks=[], xlabel="digit")
     places[1, 0].set(yticks=range(8), yticklabels=range(1, 9), ylabel="after row")
-    figure.suptitle("What it would say after each row; it was taught to answer after the last")
+    figure.colorbar(shades, ax=places[1, :].tolist(), label="probability")
+    figure.suptitle("Held-out digits, and what the model says after each row, taught to answer after the last")
     save_picture(figure, path)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import minigrad as mg
-from examples.common import console, data_file, options, pyplot, report, save_picture, show
+from examples.common import accuracy, console, data_file, options, pyplot, report, save_picture, show
 from minigrad.train import Batch, Batches, Cosine, Trainer
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
@@ -45,10 +45,8 @@ class StressFinder(mg.Module):
 
     def __init__(self, cell: str, hidden_size: int) -> None:
         self.embedding = mg.Embedding(len(LETTERS), 24)
-        ahead = mg.cell(cell, 24, hidden_size)
-        self.layer = mg.Bidirectional(ahead)  # with another cell like it for the way back
-        size = getattr(ahead, "output_size", hidden_size)  # which few cells have apart from hidden_size
-        self.dropout, self.output = mg.Dropout(0.2), mg.Linear(2 * size, len(PLACES))
+        self.layer = mg.recurrent(cell, 24, hidden_size, bidirectional=True)
+        self.dropout, self.output = mg.Dropout(0.2), mg.Linear(self.layer.output_size, len(PLACES))
 
     def forward(self, x: mg.Tensor, lengths: list[int]) -> mg.Tensor:
         ys, _ = self.layer(self.dropout(self.embedding(x)), lengths=lengths)
@@ -61,13 +59,12 @@ def step(model: StressFinder, batch: Batch) -> tuple[mg.Tensor, dict[str, mg.Ten
     """The loss on a batch, and the share of words whose highest score is the right one."""
     words, places = batch
     scores = model(words, batch.lengths[0])
-    right = mg.equal(mg.argmax(scores, axis=-1), places)
-    return mg.loss("cross_entropy")(scores, places), {"accuracy": mg.mean(right.astype("float32"))}
+    return mg.loss("cross_entropy")(scores, places), {"accuracy": accuracy(scores, places)}
 
 
 def main() -> None:
-    chosen = options(__doc__.splitlines()[0], epochs=8, cell="gru")
-    words = {part: found[:: 10 if chosen.small else 1] for part, found in split(read_words()).items()}
+    args = options(__doc__, epochs=8, cell="gru", hidden_size=96, small={"epochs": 3, "hidden_size": 32})
+    words = {part: found[:: 10 if args.small else 1] for part, found in split(read_words()).items()}
     data = {part: [([LETTERS.index(a) for a in word], place) for word, place, _ in words[part]] for part in words}
     train, validation, test = (Batches(data[part], 64) for part in ("train", "validation", "test"))
     console.print(f"{len(words['train']):,} words to train on, {len(words['test']):,} held out")
@@ -76,16 +73,16 @@ def main() -> None:
         f"padding: {train.padding(0):.1%} of all steps; with batches drawn regardless of length {unsorted:.1%}"
     )
 
-    model = StressFinder(chosen.cell, 32 if chosen.small else 96)
-    epochs = min(chosen.epochs, 3) if chosen.small else chosen.epochs
-    optimizer, schedule = mg.optimizer("adam", model.parameters(), lr=3e-3), Cosine(epochs * len(train), floor=0.02)
+    model = StressFinder(args.cell, args.hidden_size)
+    optimizer = mg.optimizer("adam", model.parameters(), lr=3e-3)
+    schedule = Cosine(args.epochs * len(train), floor=0.02)
     trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=schedule)
-    history = trainer.fit(train, validation, epochs=epochs, patience=3)
+    history = trainer.fit(train, validation, epochs=args.epochs, patience=3)
     console.print(f"{len(history.records)} epochs, of which number {history.best_epoch} was best on validation data")
     usual = int(np.bincount([place for _, place in data["train"]]).argmax())
     truth = np.array([place for _, place in data["test"]])
-    accuracy = trainer.evaluate(test)["accuracy"]
-    report(chosen.out, "accuracy", accuracy, float((truth == usual).mean()), f"always the {PLACES[usual]}")
+    right = trainer.evaluate(test)["accuracy"]
+    report(args.out, "accuracy", right, float((truth == usual).mean()), f"always the {PLACES[usual]}")
 
     model.eval()
     guesses = np.zeros_like(truth)
@@ -96,7 +93,7 @@ def main() -> None:
     rows = [(word, sounds, PLACES[place], PLACES[guess]) for word, place, sounds, guess in sample]
     show("some held-out words", ("word", "sounds", "stressed syllable", "the model's"), rows)
     lengths = np.array([len(word) for word, _ in data["test"]])
-    draw(lengths, truth == guesses, truth == usual, chosen.out / "stress.png")
+    draw(lengths, truth == guesses, truth == usual, args.out / "stress.png")
 
 
 def draw(lengths: np.ndarray, ours: np.ndarray, baseline: np.ndarray, path: Path) -> None:
@@ -105,7 +102,8 @@ def draw(lengths: np.ndarray, ours: np.ndarray, baseline: np.ndarray, path: Path
     known = [length for length in np.unique(lengths) if (lengths == length).sum() >= 20]
     axes.plot(known, [ours[lengths == length].mean() for length in known], "o-", label="this model")
     axes.plot(known, [baseline[lengths == length].mean() for length in known], "o-", color="gray", label="baseline")
-    axes.set(xlabel="letters in the word", ylabel="accuracy on held-out words", ylim=(0, 1))
+    axes.set(xlabel="letters in the word", ylabel="accuracy", ylim=(0, 1))
+    axes.set_title("The stressed syllable of held-out words")
     axes.grid(alpha=0.3)
     axes.legend()
     save_picture(figure, path)

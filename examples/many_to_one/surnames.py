@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import minigrad as mg
-from examples.common import console, data_file, options, pyplot, report, save_picture, show
+from examples.common import accuracy, console, data_file, options, pyplot, report, save_picture, show
 from minigrad.train import Batch, Batches, Trainer
 
 LOCALES = {"Croatian": "hr_HR", "Dutch": "nl_NL", "English": "en_GB", "Estonian": "et_EE", "Finnish": "fi_FI"}
@@ -48,9 +48,8 @@ class Classifier(mg.Module):
 
     def __init__(self, letters: int, cell: str, hidden_size: int) -> None:
         self.embedding = mg.Embedding(letters, 32)
-        self.layer = mg.Recurrent(mg.cell(cell, 32, hidden_size))
-        size = getattr(self.layer.cell, "output_size", hidden_size)  # which few cells have apart from hidden_size
-        self.dropout, self.output = mg.Dropout(0.4), mg.Linear(size, len(LANGUAGES))
+        self.layer = mg.recurrent(cell, 32, hidden_size)
+        self.dropout, self.output = mg.Dropout(0.4), mg.Linear(self.layer.output_size, len(LANGUAGES))
 
     def forward(self, x: mg.Tensor, lengths: list[int]) -> mg.Tensor:
         ys, _ = self.layer(self.dropout(self.embedding(x)), lengths=lengths)
@@ -62,12 +61,11 @@ def step(model: Classifier, batch: Batch) -> tuple[mg.Tensor, dict[str, mg.Tenso
     """The loss on a batch, and the share of names whose highest score is the right one."""
     names, languages = batch
     scores = model(names, batch.lengths[0])
-    right = mg.equal(mg.argmax(scores, axis=-1), languages)
-    return mg.loss("cross_entropy")(scores, languages), {"accuracy": mg.mean(right.astype("float32"))}
+    return mg.loss("cross_entropy")(scores, languages), {"accuracy": accuracy(scores, languages)}
 
 
 def main() -> None:
-    chosen = options(__doc__.splitlines()[0], epochs=40, cell="gru")
+    args = options(__doc__, epochs=40, cell="gru", hidden_size=128, small={"epochs": 8, "hidden_size": 48})
     surnames = choose_surnames()
     letters = sorted({letter for name, _ in surnames["train"] for letter in name})
     code = {letter: number for number, letter in enumerate(letters, 1)}  # 0 stands for letters never seen in training
@@ -76,13 +74,12 @@ def main() -> None:
         for part, examples in surnames.items()
     }
     train, validation, test = (Batches(data[part], 64) for part in ("train", "validation", "test"))
-    model = Classifier(len(letters) + 1, chosen.cell, 48 if chosen.small else 128)
+    model = Classifier(len(letters) + 1, args.cell, args.hidden_size)
     trainer = Trainer(model, mg.optimizer("adam", model.parameters(), lr=3e-3), step, clip_norm=1.0)
-    epochs = min(chosen.epochs, 8) if chosen.small else chosen.epochs
-    history = trainer.fit(train, validation, epochs=epochs, patience=8)
+    history = trainer.fit(train, validation, epochs=args.epochs, patience=8)
     console.print(f"{len(history.records)} epochs, of which number {history.best_epoch} was best on validation data")
-    accuracy = trainer.evaluate(test)["accuracy"]
-    report(chosen.out, "accuracy", accuracy, 1 / len(LANGUAGES), "always one language (all are equally frequent)")
+    right = trainer.evaluate(test)["accuracy"]
+    report(args.out, "accuracy", right, 1 / len(LANGUAGES), "always one language (all are equally frequent)")
 
     batch = next(Batches(data["test"], len(data["test"]), shuffle=False, bucket=False).batches())
     model.eval()
@@ -96,7 +93,7 @@ def main() -> None:
     show("some held-out surnames", ("surname", "language", "the model's", "its probability"), samples)
     counts = np.zeros((len(LANGUAGES), len(LANGUAGES)), int)
     np.add.at(counts, (truth, guesses), 1)
-    draw(counts, chosen.out / "surnames.png")
+    draw(counts, args.out / "surnames.png")
 
 
 def draw(counts: np.ndarray, path: Path) -> None:
@@ -105,7 +102,8 @@ def draw(counts: np.ndarray, path: Path) -> None:
     axes.imshow(counts, cmap="Blues")
     for (row, column), count in np.ndenumerate(counts):
         axes.text(column, row, count or "", ha="center", va="center", color="white" if row == column else "black")
-    axes.set(xlabel="the model's", ylabel="language", xticks=range(len(counts)), yticks=range(len(counts)))
+    axes.set(xlabel="language that the model says", ylabel="language of the surname")
+    axes.set(title="Held-out surnames", xticks=range(len(counts)), yticks=range(len(counts)))
     axes.set_xticklabels(LANGUAGES, rotation=45, ha="right")
     axes.set_yticklabels(LANGUAGES)
     save_picture(figure, path)

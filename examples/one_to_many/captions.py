@@ -6,15 +6,13 @@ language asked for; the decoder gets it as its first input, and from then on the
 numbers are made of handwritten digits that no training picture holds.
 """
 
-import csv
-import gzip
 from collections import Counter
 
 import numpy as np
 from num2words import num2words
 
 import minigrad as mg
-from examples.common import data_file, options, pyplot, report, save_picture, show
+from examples.common import options, pyplot, read_digits, report, save_picture, show
 from minigrad.decoding import generate
 from minigrad.train import Batches, Cosine, Trainer
 
@@ -31,7 +29,7 @@ class Captioner(mg.Module):
         self.first = mg.Linear(2 * 64 + 16, letter_size)
         self.letter = mg.Embedding(len(LETTERS), letter_size)
         self.decoder = mg.recurrent(cell, letter_size, hidden_size)
-        self.output = mg.Linear(hidden_size, len(LETTERS))
+        self.output = mg.Linear(self.decoder.output_size, len(LETTERS))
 
     def encode(self, pictures, languages):
         """Pictures (2, B, 64) and languages (B,) to the first input of the decoder (B, letter_size)."""
@@ -68,26 +66,21 @@ def pairs(images, digits, count, draw):
     chosen, languages = draw.integers(len(images), size=(count, 2)), draw.integers(len(LANGUAGES), size=count)
     numbers = digits[chosen] @ [10, 1]
     names = [NAMES[number, LANGUAGES[language]] for number, language in zip(numbers, languages, strict=True)]
-    examples = [(images[two], language, CODES[n]) for two, language, n in zip(chosen, languages, names, strict=True)]
-    return examples, names
+    pictures = images.reshape(-1, 64)[chosen]
+    return [(two, language, CODES[n]) for two, language, n in zip(pictures, languages, names, strict=True)], names
 
 
 def main():
-    args = options(__doc__.splitlines()[0], epochs=20, cell="lstm", hidden=128, lr=4e-3)
+    small = {"epochs": 9, "hidden_size": 64, "learning_rate": 0.01, "pictures": 6000}
+    args = options(__doc__, epochs=20, cell="lstm", hidden_size=128, learning_rate=4e-3, pictures=12000, small=small)
+    draw, counts = np.random.default_rng(0), {"train": args.pictures, "validation": 1000, "test": 2000}
     if args.small:
-        args.epochs, args.hidden, args.lr = 9, 64, 0.01
-    with gzip.open(data_file("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
-        table = np.array(list(csv.reader(file)), dtype="float32")
-    draw = np.random.default_rng(0)
-    table = draw.permutation(table)
-    images, digits = table[:, :64] / 16, table[:, 64].astype("int64")
-    parts = [slice(0, 1200), slice(1200, 1400), slice(1400, None)]  # train, validation, test
-    counts = (6000, 300, 300) if args.small else (12000, 1000, 2000)
-    made = [pairs(images[part], digits[part], count, draw) for part, count in zip(parts, counts, strict=True)]
-    (training, learned), (validation, _), (test, names) = made
+        counts |= {"validation": 300, "test": 300}
+    made = {part: pairs(*examples, counts[part], draw) for part, examples in read_digits().items()}
+    (training, learned), (validation, _), (test, names) = made.values()
 
-    model = Captioner(args.cell, args.hidden)
-    optimizer = mg.optimizer("adam", model.parameters(), lr=args.lr)
+    model = Captioner(args.cell, args.hidden_size)
+    optimizer = mg.optimizer("adam", model.parameters(), lr=args.learning_rate)
     data = Batches(training, 64)
     trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
     trainer.fit(data, Batches(validation, 500), epochs=args.epochs)
@@ -112,8 +105,9 @@ def draw_captions(samples, out):
     figure, grid = pyplot().subplots(4, 3, figsize=(10, 8), layout="constrained")
     for axes, (digits, language, caption, right) in zip(grid.flat, samples, strict=True):
         axes.imshow(np.hstack([digit.reshape(8, 8) for digit in digits]), cmap="gray_r")
-        axes.set_title(f"{language}: {caption}", color="black" if right else "red")
+        axes.set_title(f"{language}: {caption}", color="black" if right else "tab:red")
         axes.set_axis_off()
+    figure.suptitle("Pictures of held-out digits, and the captions written; wrong ones in red")
     save_picture(figure, out / "captions.png")
 
 

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 import minigrad as mg
-from examples.common import options, pyplot, report, save_picture, show
+from examples.common import console, options, pyplot, report, save_picture, show
 from minigrad.decoding import generate, sample
 from minigrad.train import Batches, Cosine, Trainer
 
@@ -39,7 +39,7 @@ class Namer(mg.Module):
         self.condition = mg.Embedding(len(CONDITIONS), condition_size)
         self.layer = mg.recurrent(cell, letter_size + condition_size, hidden_size)
         self.drop = mg.Dropout(0.3)
-        self.output = mg.Linear(hidden_size, letters)
+        self.output = mg.Linear(self.layer.output_size, letters)
 
     def forward(self, letters, conditions, state=None, lengths=None):
         """From letters (T, B) and conditions (B,) to scores of the next letters (T, B, letters), and the state."""
@@ -81,9 +81,8 @@ def write_names(model, letters, condition, count, temperature):
 
 
 def main():
-    args = options(__doc__.splitlines()[0], epochs=16, cell="lstm", hidden=192, lr=4e-3, temperature=0.8)
-    if args.small:
-        args.epochs, args.hidden = 6, 64
+    small = {"epochs": 6, "hidden_size": 64}
+    args = options(__doc__, epochs=16, cell="lstm", hidden_size=192, learning_rate=4e-3, temperature=0.8, small=small)
     pairs = read_names()
     letters = ["", *sorted(set("".join(name for _, name in pairs)))]  # class 0 begins and ends a name
     order = np.random.default_rng(0).permutation(sorted({name for _, name in pairs}))
@@ -91,10 +90,10 @@ def main():
     coded = [(name, ([0, *map(letters.index, name), 0], condition)) for condition, name in pairs]
     training, validation, test = ([pair for name, pair in coded if name in part] for part in (known, validated, unseen))
 
-    model = Namer(len(letters), args.cell, args.hidden)
+    model = Namer(len(letters), args.cell, args.hidden_size)
     data = Batches(training, 64)
-    schedule, optimizer = Cosine(args.epochs * len(data)), mg.optimizer("adam", model.parameters(), lr=args.lr)
-    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=schedule)
+    optimizer = mg.optimizer("adam", model.parameters(), lr=args.learning_rate)
+    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
     trainer.fit(data, Batches(validation, 500), epochs=args.epochs)
 
     model.eval()
@@ -108,7 +107,8 @@ def main():
         ours.append(trainer.evaluate(Batches(of_condition, 500))["bits"])
         bigrams.append(bigram_bits(training, of_condition, len(letters)).mean())
     show("written names that are not in the training data", ("language", "gender", "names", "new"), rows)
-    print(f"{len(new)} of {100 * len(rows)} written names are new, and {len(unseen.intersection(new))} of the test's")
+    found = len(unseen.intersection(new))
+    console.print(f"{len(new)} of {100 * len(rows)} written names are new, and {found} of the test's")
     draw_bars(ours, bigrams, args.out)
     bits, baseline = trainer.evaluate(Batches(test, 500))["bits"], bigram_bits(training, test, len(letters)).mean()
     report(args.out, "bits per character", bits, float(baseline), "bigrams", lower_is_better=True)
@@ -120,7 +120,7 @@ def draw_bars(ours, bigrams, out):
     axes.barh(places - 0.2, ours, 0.4, label="this model")
     axes.barh(places + 0.2, bigrams, 0.4, label="bigrams")
     axes.set_yticks(places, [" ".join(condition) for condition in CONDITIONS])
-    axes.set(xlabel="bits per character of held-out names", ylim=(len(places) - 0.5, -0.5))
+    axes.set(xlabel="bits per character of held-out names, their end counted", ylim=(len(places) - 0.5, -0.5))
     figure.legend(loc="outside upper center", ncols=2)
     save_picture(figure, out / "names.png")
 

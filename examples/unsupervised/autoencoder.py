@@ -6,13 +6,10 @@ which digit it sees. Whether the code tells digits apart nevertheless is measure
 training picture with the nearest code shows the same digit; beside that of the best linear code of two numbers, PCA.
 """
 
-import csv
-import gzip
-
 import numpy as np
 
 import minigrad as mg
-from examples.common import data_file, options, pyplot, report, save_picture, show
+from examples.common import console, options, pyplot, read_digits, report, save_picture, show
 from minigrad.train import Batches, Cosine, Trainer
 
 CODE = 2
@@ -21,10 +18,10 @@ CODE = 2
 class Autoencoder(mg.Module):
     def __init__(self, cell, hidden_size):
         self.encoder = mg.recurrent(cell, 8, hidden_size)
-        self.code = mg.Linear(hidden_size, CODE)
+        self.code = mg.Linear(self.encoder.output_size, CODE)
         self.spread = mg.Sequential(mg.Linear(CODE, hidden_size), mg.relu)
         self.decoder = mg.recurrent(cell, hidden_size, hidden_size)
-        self.row = mg.Linear(hidden_size, 8)
+        self.row = mg.Linear(self.decoder.output_size, 8)
 
     def encode(self, rows):
         """Rows (T, B, 8) to codes (B, CODE)."""
@@ -44,11 +41,16 @@ def step(model, batch):
     return mg.loss("bce_with_logits")(drawn, rows), {"error": mg.loss("mse")(mg.sigmoid(drawn), rows)}
 
 
+def flat(pictures):
+    """Pictures (N, 8, 8) as rows of pixels (N, 64)."""
+    return pictures.reshape(len(pictures), -1)
+
+
 def pca(training, count):
     """A function from pictures to their first principal components."""
-    mean = training.mean(axis=0)
-    axes = np.linalg.svd(training - mean, full_matrices=False)[2][:count]
-    return lambda pictures: (pictures - mean) @ axes.T
+    mean = flat(training).mean(axis=0)
+    axes = np.linalg.svd(flat(training) - mean, full_matrices=False)[2][:count]
+    return lambda pictures: (flat(pictures) - mean) @ axes.T
 
 
 def nearest_neighbour(codes, digits, known_codes, known_digits):
@@ -58,35 +60,31 @@ def nearest_neighbour(codes, digits, known_codes, known_digits):
 
 
 def main():
-    args = options(__doc__.splitlines()[0], epochs=300, cell="gru", hidden=64, lr=4e-3)
-    if args.small:
-        args.epochs, args.hidden, args.lr = 60, 48, 0.01
-    with gzip.open(data_file("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
-        table = np.array(list(csv.reader(file)), dtype="float32")
-    table = np.random.default_rng(0).permutation(table)
-    pictures, digits = table[:, :64] / 16, table[:, 64].astype("int64")
-    known, validation, test = slice(0, 1200), slice(1200, 1400), slice(1400, None)
-    rows = [(picture.reshape(8, 8),) for picture in pictures]
+    small = {"epochs": 60, "hidden_size": 48, "learning_rate": 0.01}
+    args = options(__doc__, epochs=300, cell="gru", hidden_size=64, learning_rate=4e-3, small=small)
+    parts = read_digits()
+    (known, known_digits), (held_back, _), (pictures, digits) = parts.values()
 
-    model = Autoencoder(args.cell, args.hidden)
-    data = Batches(rows[known], 50)
-    schedule, optimizer = Cosine(args.epochs * len(data)), mg.optimizer("adam", model.parameters(), lr=args.lr)
-    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=schedule)
-    trainer.fit(data, Batches(rows[validation], 200), epochs=args.epochs)
+    model = Autoencoder(args.cell, args.hidden_size)
+    data, validation = (Batches([(rows,) for rows in part], 50) for part in (known, held_back))
+    optimizer = mg.optimizer("adam", model.parameters(), lr=args.learning_rate)
+    trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
+    trainer.fit(data, validation, epochs=args.epochs)
 
+    def encode(pictures):
+        with mg.no_grad():
+            return model.encode(mg.tensor(pictures.swapaxes(0, 1))).numpy()
+
+    codes, components = encode(pictures), pca(known, CODE)
+    ours = nearest_neighbour(codes, digits, encode(known), known_digits)
+    linear = nearest_neighbour(components(pictures), digits, components(known), known_digits)
+    pixels = nearest_neighbour(flat(pictures), digits, flat(known), known_digits)
     with mg.no_grad():
-        codes = model.encode(mg.tensor(pictures.reshape(-1, 8, 8).transpose(1, 0, 2)))
-        drawn = mg.sigmoid(model.decode(codes)).numpy().transpose(1, 0, 2)
-    codes, components = codes.numpy(), pca(pictures[known], CODE)(pictures)
-    ours, linear, pixels = (
-        nearest_neighbour(found[test], digits[test], found[known], digits[known])
-        for found in (codes, components, pictures)
-    )
-    samples = [(digits[place], np.round(codes[place], 2)) for place in range(1400, 1408)]
-    show("codes of held-out pictures", ("digit", "code"), samples)
-    print(f"with all 64 pixels instead of a code the nearest picture shows the same digit in {pixels:.1%}")
-    draw_codes(codes[test], components[test], digits[test], args.out)
-    draw_pictures(pictures[test][:10], drawn[test][:10], args.out)
+        drawn = mg.sigmoid(model.decode(mg.tensor(codes))).numpy().swapaxes(0, 1)
+    show("codes of held-out pictures", ("digit", "code"), list(zip(digits, codes.round(2), strict=True))[:8])
+    console.print(f"with all 64 pixels instead of a code the nearest picture shows the same digit in {pixels:.1%}")
+    draw_codes(codes, components(pictures), digits, args.out)
+    draw_pictures(pictures[:10], drawn[:10], args.out)
     report(args.out, "nearest code has the same digit", ours, linear, f"PCA to {CODE} numbers")
 
 
@@ -96,7 +94,8 @@ def draw_codes(codes, components, digits, out):
         axes.scatter(points[:, 0], points[:, 1], s=0)  # for the limits
         for point, digit in zip(points, digits, strict=True):
             axes.text(*point, str(digit), color=f"C{digit}", fontsize=8, ha="center", va="center")
-        axes.set(title=title, xlabel="first number of the code", ylabel="second")
+        axes.set(title=title, xlabel="first number of the code", ylabel="second number")
+    figure.suptitle("Codes of held-out digits, each at the place of its two numbers")
     save_picture(figure, out / "codes.png")
 
 
@@ -105,7 +104,7 @@ def draw_pictures(pictures, drawn, out):
     for row, title, images in zip(grid, ("held-out picture", "drawn from its code"), (pictures, drawn), strict=True):
         row[0].set_title(title, loc="left", fontsize=9)
         for axes, image in zip(row, images, strict=True):
-            axes.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
+            axes.imshow(image, cmap="gray_r", vmin=0, vmax=1)
             axes.set_axis_off()
     save_picture(figure, out / "pictures.png")
 

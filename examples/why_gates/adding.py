@@ -16,7 +16,7 @@ from minigrad.train import Batches, Trainer
 class Adder(mg.Module):
     def __init__(self, cell, hidden_size):
         self.layer = mg.recurrent(cell, 2, hidden_size)
-        self.output = mg.Linear(hidden_size, 1)
+        self.output = mg.Linear(self.layer.output_size, 1)
 
     def forward(self, x):
         """From numbers and marks (T, B, 2) to a sum (B,)."""
@@ -39,19 +39,17 @@ def sequences(count, length, draw):
 
 
 def main():
-    args = options(
-        __doc__.splitlines()[0], epochs=30, cells="rnn,lstm,gru", length=100, hidden=48, sequences=5000, lr=5e-3
-    )
-    if args.small:
-        args.epochs, args.length, args.hidden, args.sequences = 8, 30, 24, 2000
+    sizes = {"epochs": 30, "length": 100, "hidden_size": 48, "sequences": 5000}
+    small = {"epochs": 8, "length": 30, "hidden_size": 24, "sequences": 2000}
+    args = options(__doc__, cells="rnn,lstm,gru", learning_rate=5e-3, **sizes, small=small)
     draw = np.random.default_rng(0)
     training, validation, test = (sequences(count, args.length, draw) for count in (args.sequences, 1000, 2000))
 
     curves, errors = {}, {}
     for cell in args.cells.split(","):
         mg.seed(args.seed)
-        model = Adder(cell, args.hidden)
-        trainer = Trainer(model, mg.optimizer("adam", model.parameters(), lr=args.lr), step, clip_norm=1.0)
+        model = Adder(cell, args.hidden_size)
+        trainer = Trainer(model, mg.optimizer("adam", model.parameters(), lr=args.learning_rate), step, clip_norm=1.0)
         history = trainer.fit(Batches(training, 50), Batches(validation, 500), epochs=args.epochs)
         curves[cell] = history["validation_loss"]
         errors[cell] = trainer.evaluate(Batches(test, 500))["loss"]
@@ -70,7 +68,7 @@ def main():
     axes.axhline(always_1, color="gray", linestyle="--", linewidth=1, label="always 1")
     axes.axhline(0.01, color="gray", linestyle=":", linewidth=1, label="solved")
     axes.set(yscale="log", xlabel=f"epoch of {args.sequences} sequences", ylabel="squared error, validation")
-    axes.set_title(f"the adding problem over {args.length} steps")
+    axes.set_title(f"The adding problem over {args.length} steps")
     axes.grid(alpha=0.3)
     axes.legend()
     save_picture(figure, args.out / "adding.png")

@@ -24,19 +24,18 @@ def shares(model, examples):
 
 
 def main():
-    args = options(__doc__.splitlines()[0], epochs=20, cells="rnn,lstm,gru", length=60, hidden=48, lr=5e-3)
-    if args.small:
-        args.epochs, args.length, args.hidden = 20, 20, 24
+    sizes = {"epochs": 20, "length": 60, "hidden_size": 48, "sequences": 5000}
+    small = {"length": 20, "hidden_size": 24, "sequences": 2000}
+    args = options(__doc__, cells="rnn,lstm,gru", learning_rate=5e-3, **sizes, small=small)
     draw = np.random.default_rng(0)
-    counts = (2000, 500, 100) if args.small else (5000, 1000, 200)
-    training, validation, test = (sequences(count, args.length, draw) for count in counts)
+    training, validation, test = (sequences(count, args.length, draw) for count in (args.sequences, 1000, 200))
     lag = args.length - 10
 
     before, after, rows = {}, {}, []
     for cell in args.cells.split(","):
         mg.seed(args.seed)
-        model = Adder(cell, args.hidden)
-        trainer = Trainer(model, mg.optimizer("adam", model.parameters(), lr=args.lr), step, clip_norm=1.0)
+        model = Adder(cell, args.hidden_size)
+        trainer = Trainer(model, mg.optimizer("adam", model.parameters(), lr=args.learning_rate), step, clip_norm=1.0)
         before[cell] = shares(model, test)
         trainer.fit(Batches(training, 50), Batches(validation, 500), epochs=args.epochs)
         after[cell] = shares(model, test)
@@ -56,6 +55,7 @@ def main():
         axes.grid(alpha=0.3)
         axes.legend()
     left.set_ylabel("|d y_T / d h_{T-k}|, share of that for k = 1")
+    figure.suptitle("How much of the gradient is left k steps back, on held-out sequences of the adding problem")
     save_picture(figure, args.out / "gradient_flow.png")
 
 
