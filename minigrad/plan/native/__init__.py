@@ -1,7 +1,9 @@
 """The native executor: a program as C, compiled once by the machine's compiler, threads and all.
 
-Read in this order: `parts` (which programs are rows, and which element is which), `schedule` (what is in memory, and in
-which order it is computed), `expressions` (a loop as C), `source` (the whole as C), `c/` (what every program calls),
-`executor` (memory and runs); beside them `toolchain` and `cache` (the compiler, and what it has compiled before) and
-`pool` (threads).
+Read in this order: `rows` and `moves` (which columns of which rows each value has, and how it is computed), `places`
+and `phase` (what is in memory, and in which order the rest is computed), `sums` (gradients of parameters), `schedule`
+(all of that for a program); `expressions` (a loop over columns as C), `operations` and `scalars` (what no such loop
+does), `source` (the whole as C), `c/` (what every program calls), `executor` (memory and runs). Beside them `parts`
+(operations by how they are computed), `toolchain` and `cache` (the compiler, and what it has compiled before) and `pool`
+(threads).
 """

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from minigrad.backend import Backend, random_state, set_random_state
-from minigrad.plan.executor import evaluate, memory_of, owned
+from minigrad.plan.executor import Executor, evaluate, memory_of, owned
 from minigrad.plan.graph import Value, is_random
 from minigrad.plan.native.parts import NotExpressibleError
+from minigrad.plan.native.places import Array
 from minigrad.plan.native.pool import get_num_threads, pool_run_address
-from minigrad.plan.native.schedule import Array, Schedule
+from minigrad.plan.native.schedule import Schedule
 from minigrad.plan.native.source import kernels_source, matrix_shape, scratch_offsets, source
 from minigrad.plan.native.toolchain import NativeUnavailable, load
 from minigrad.plan.program import Program
@@ -69,7 +70,7 @@ class Memory:
         self.spans = [(a, min(a + span, steps)) for a in range(0, steps, span)]
         self.batch = schedule.batch
         real = schedule.real
-        per_step = sum(prod(a.value.shape) * real.itemsize for a in schedule.arrays if a.kind == "chunk")
+        per_step = sum(prod(a.value.shape) * a.dtype.itemsize for a in schedule.arrays if a.kind == "chunk")
         self.chunk = max(1, min(span, max(CHUNK_BYTES // max(per_step, 1), -(-CHUNK_ROWS // self.batch))))
         count = len(schedule.arrays)
         self.addresses = np.zeros(count, np.uint64)
@@ -77,15 +78,13 @@ class Memory:
         self.periods = np.full(count, FOREVER)
         self.arrays: dict[int, Any] = {}
         given_out = {place.array.number for place in schedule.outputs}
-        keeps = schedule.keeps
+        carries = span + 1 if schedule.keeps else 2
+        entries = {"saved": span, "chunk": self.chunk, "carried": 2, "carry": carries, "flag": 1}
         for array in schedule.arrays:
-            self.strides[array.number] = prod(array.value.shape)
-            entries = {"saved": span, "chunk": self.chunk, "carried": 2, "carry": span + 1 if keeps else 2}.get(
-                array.kind
-            )
-            if entries is not None and array.number not in given_out:
-                self.put(array, np.empty((entries, *array.value.shape), real))
-                self.periods[array.number] = entries
+            self.strides[array.number] = prod(array.value.shape) * array.dtype.itemsize // real.itemsize
+            if array.kind in entries and array.number not in given_out:
+                self.put(array, np.empty((entries[array.kind], *array.value.shape), array.dtype))
+                self.periods[array.number] = entries[array.kind]
         _, self.scratch_row = scratch_offsets(schedule)
         self.scratch = np.empty(max(self.scratch_row * self.batch, 1), real)
         sizes = [k * -(-n // 16) * 16 for k, n in (matrix_shape(value) for value, _ in schedule.packed)]
@@ -184,8 +183,8 @@ class NativeExecutor:
         given_out = {array.number for array in self._outputs}
         self._in_time = [a for a in schedule.arrays if a.kind in ("saved", "chunk", "carry")]
         self._in_time = [a for a in self._in_time if a.number not in given_out]
-        self._carries = [schedule.known[carry.index].array for carry in step.carries]
-        self._seeds = [None if seed is None else schedule.known[seed.index].array for seed in step.carried]
+        self._carries = [schedule.places[carry.index].array for carry in step.carries]
+        self._seeds = [None if seed is None else schedule.places[seed.index].array for seed in step.carried]
         self._fixed = [a for a in schedule.arrays if a.kind == "constant"]
         self._weights = [(value.values[1].index, value.name == "linear") for value, _ in schedule.packed]
         self._zeros = {v.index: np.zeros(v.shape, schedule.real) for v in step.cotangents if v is not None}
@@ -203,29 +202,34 @@ class NativeExecutor:
         run = Run(steps, known, memory)
         self._give(run, step.x, x)
         if step.alive is not None:
-            self._give(run, step.alive, alive.astype(schedule.real))
+            self._give(run, step.alive, alive)
         for value in self.draw_values:
-            self._give(run, value, np.empty((steps, *value.shape), schedule.real))
+            self._give(run, value, np.empty((steps, *value.shape), value.dtype))
         new: dict[int, Any] = {}
         for array in self._outputs:
             if array.number not in new:
                 more = int(array.kind == "carry")
-                new[array.number] = np.empty((steps + more, *array.value.shape), schedule.real)
+                new[array.number] = np.empty((steps + more, *array.value.shape), array.dtype)
                 memory.put(array, new[array.number])
         self._constants(run)
         carries = self._carries
         current = states
+        if schedule.flag is not None:
+            memory.arrays[schedule.flag.number].fill(0)
         for number in range(len(memory.spans)):
             if len(memory.spans) > 1:
                 run.checkpoints.append(([np.array(s) for s in current], random_state() if self.draws else None))
             self._forward_span(run, number, current)
             current = [memory.between(array, memory.spans[number][1]) for array in carries]
-        run.states = [np.array(state) for state in current]
+        if schedule.flag is not None and memory.arrays[schedule.flag.number].any():
+            Executor(self.program, self.backend, self.checkpoint_every).forward(x, alive, states, leaves)  # says which
+            raise IndexError("an index is out of range")
+        run.states = [np.array(state, carry.dtype) for state, carry in zip(current, step.carries, strict=True)]
         taken: set[int] = set()
-        for array in self._outputs:
+        for array, output in zip(self._outputs, step.outputs, strict=True):
             whole = new[array.number]
             result = whole[1:] if array.kind == "carry" else whole
-            run.outputs.append(result.copy() if array.number in taken else result)
+            run.outputs.append(result.astype(output.dtype, copy=array.number in taken))
             taken.add(array.number)
         return run
 
@@ -236,7 +240,7 @@ class NativeExecutor:
             np.copyto(memory.between(array, first), state)
         for t in range(first, last) if self.draws else ():
             for value in self.draw_values:
-                out = memory.arrays[self.schedule.known[value.index].array.number][t]
+                out = memory.arrays[self.schedule.places[value.index].array.number][t]
                 like = [out] if value.op.inputs else []  # type: ignore[union-attr]  # a primitive
                 np.copyto(out, partial(value.op.forward, **value.attrs)(np, *like))  # type: ignore[union-attr]
         memory.span = number
@@ -252,13 +256,14 @@ class NativeExecutor:
 
     def _give(self, run: Run, value: Value, array: Any) -> None:
         """Let the code read what is given for each step."""
-        run.memory.put(self.schedule.known[value.index].array, np.ascontiguousarray(array, self.schedule.real))
+        place = self.schedule.places[value.index].array
+        run.memory.put(place, np.ascontiguousarray(array, place.dtype))
 
     def _constants(self, run: Run) -> None:
         """Let the code read what depends on parameters alone, and the matrices to pack."""
         memory, real = run.memory, self.schedule.real
         for array in self._fixed:
-            memory.put(array, np.ascontiguousarray(run.known[array.value.index], real))
+            memory.put(array, array.arranged(run.known[array.value.index]))
         for number, (index, transposed) in enumerate(self._weights):
             memory.put_weight(number, np.asarray(run.known[index], real), transposed)
 
@@ -273,7 +278,7 @@ class NativeExecutor:
         for value, g in zip(step.cotangents, cotangents, strict=True):
             if value is None:
                 continue
-            array = schedule.known[value.index].array
+            array = schedule.places[value.index].array
             if g is not None or array.number in self._summed:
                 zeros = np.zeros((run.steps, *value.shape), real) if g is None else g
                 self._give(run, value, zeros)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf, isinf, isnan
+from math import prod
 from typing import Any
 
 from minigrad.plan.graph import Level, Value
-from minigrad.plan.native.parts import BOOLEANS, PRODUCTS, REDUCTIONS, NotExpressibleError, is_moved, moved, width
-from minigrad.plan.native.schedule import Phase, Place, Store
+from minigrad.plan.native.parts import MASKS, NotExpressibleError
+from minigrad.plan.native.phase import Phase
+from minigrad.plan.native.places import Place, Store
+from minigrad.plan.native.scalars import COMPARE, INFIX, LOGICAL, number
 
-MASKS = BOOLEANS - {"where"}
-"""Operations that give a mask; `where` selects numbers, and a mask is 1 or 0 there."""
-
-_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
-_COMPARE = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
-_LOGICAL = {"logical_and": "&", "logical_or": "|"}
 _CALLS = {
     name: f"v_{short}"
     for name, short in {
@@ -29,15 +25,6 @@ _CALLS = {
 def pointer(place: Place) -> str:
     """The name of the pointer to a place's rows at the step being computed."""
     return f"a{place.array.number}{'_after' if place.after else ''}"
-
-
-def number(value: float) -> str:
-    """A Python number as C has it."""
-    if isnan(value):
-        return "(REAL)NAN"
-    if isinf(value):
-        return "(REAL)INFINITY" if value == inf else "-(REAL)INFINITY"
-    return f"(REAL){float(value)!r}"
 
 
 class Loop:
@@ -56,7 +43,7 @@ class Loop:
 
     def __init__(self, phase: Phase, stage: int, size: int, stores: list[Store]) -> None:
         self.phase, self.stage, self.size = phase, stage, size
-        self.schedule = phase.schedule
+        self.schedule, self.rows = phase.schedule, phase.rows
         self.places: dict[Place, None] = {}
         self.row: list[str] = []
         self.body: list[str] = []
@@ -97,42 +84,49 @@ class Loop:
 
     def _columns(self, value: Value, start: int, broadcast: bool = False) -> str:
         """A variable with columns of a value, from `start` on; or with one column in each lane."""
-        broadcast = broadcast or (width(value) == 1 and self.size > 1)
+        broadcast = broadcast or (self.rows.width(value) == 1 and self.size > 1)
         key = (value.index, start, broadcast)
         if key in self._names:
             return self._names[key]
         if value.level is Level.CONSTANT:
-            return self._operand(value, value, start, broadcast)
+            return self._constant(value, value.shape, self.rows.axis(value), start, broadcast)
         phase = self.phase
         place = phase.places.get(value.index)
-        ready = value.index not in phase.mine or phase.stage(value) < self.stage
-        ready = ready or value.name in PRODUCTS or value.name in REDUCTIONS
+        ready = phase.is_there(value) or phase.stage(value) < self.stage or self.rows.is_operation(value)
         if place is not None and ready:
             name = self._load(value, place, start, broadcast)
-        elif is_moved(value):
-            part = moved(value, start, 1 if broadcast else self.size)
-            name = "v_set(0)" if part is None else self._columns(*part, broadcast)
+        elif self.rows.is_moved(value):
+            name = self._moved(value, start, broadcast)
         else:
             name = self._compute(value, start, broadcast)
         self._names[key] = name
         return name
 
+    def _moved(self, value: Value, start: int, broadcast: bool) -> str:
+        segment = self.rows.source(value, start, 1 if broadcast else self.size)
+        if segment is None:
+            return "v_set(0)"
+        operand, broadcast = segment.operand, broadcast or segment.spread
+        if operand.level is Level.CONSTANT:
+            return self._constant(operand, operand.shape, segment.axis, segment.at, broadcast)
+        return self._columns(operand, segment.at, broadcast)
+
+    def _constant(self, value: Value, shape: tuple[int, ...], axis: int | None, start: int, broadcast: bool) -> str:
+        """Columns of what depends on parameters alone, as it is seen from a shape with this axis of sequences."""
+        single = prod(value.shape) == 1
+        place = Place(self.schedule.constant(value, shape, axis))
+        return self._load(value, place, 0 if single else start, broadcast or single)
+
     def _operand(self, operand: Any, like: Value, start: int, broadcast: bool) -> str:
         if not isinstance(operand, Value):
             return f"v_set({number(operand)})"
-        rank = len(like.shape)
-        single = ((1,) * (rank - len(operand.shape)) + operand.shape)[1:] in ((), (1,))
-        at = 0 if single else start
         if operand.level is Level.CONSTANT:
-            return self._load(operand, Place(self.schedule.constant(operand, rank)), at, broadcast or single)
-        return self._columns(operand, at, broadcast)
+            return self._constant(operand, like.shape, self.rows.axis(like), start, broadcast)
+        return self._columns(operand, 0 if self.rows.width(operand) == 1 else start, broadcast)
 
     def _compute(self, value: Value, start: int, once: bool) -> str:
-        name, operands = value.name, [self._operand(v, value, start, once) for v in value.inputs]
-        for operand in value.inputs:
-            if isinstance(operand, Value) and operand.dtype not in (bool, self.schedule.real):
-                raise NotExpressibleError(f"{name} takes {operand.dtype}")
-        kind = "mask" if name in MASKS else "vec"
+        operands = [self._operand(v, value, start, once) for v in self.rows.operands(value)]
+        kind = "mask" if value.name in MASKS else "vec"
         return self._name((value.index, start, "computed"), kind, self._expression(value, operands), once)
 
     def _expression(self, value: Value, operands: list[str]) -> str:
@@ -141,20 +135,18 @@ class Loop:
             condition, a, b = operands
             condition = condition if condition in self._masks else f"({condition} != 0)"
             return f"v_select({condition}, {self._real(a)}, {self._real(b)})"
-        if name in _LOGICAL or name == "logical_not":
+        if name in LOGICAL or name == "logical_not":
             flags = [o if o in self._masks else f"({o} != 0)" for o in operands]
-            return f"~{flags[0]}" if name == "logical_not" else f" {_LOGICAL[name]} ".join(flags)
+            return f"~{flags[0]}" if name == "logical_not" else f" {LOGICAL[name]} ".join(flags)
         reals = [self._real(operand) for operand in operands]
-        if name in _INFIX:
-            return f"{reals[0]} {_INFIX[name]} {reals[1]}"
-        if name in _COMPARE:
-            return f"{reals[0]} {_COMPARE[name]} {reals[1]}"
+        if name in INFIX:
+            return f"{reals[0]} {INFIX[name]} {reals[1]}"
+        if name in COMPARE:
+            return f"{reals[0]} {COMPARE[name]} {reals[1]}"
         if name in _CALLS:
             return f"{_CALLS[name]}({', '.join(reals)})"
         if name in _FORMULAS:
             return _FORMULAS[name](reals[0], **value.attrs)
-        if name == "power" and not isinstance(value.inputs[1], Value) and value.inputs[1] in (2, 3):
-            return " * ".join(reals[:1] * int(value.inputs[1]))
         raise NotExpressibleError(f"{name} is not among what can be written in C")
 
     def _real(self, name: str) -> str:

@@ -6,8 +6,11 @@ from importlib.resources import files
 from typing import Any
 
 from minigrad.plan.native.expressions import Loop, pointer
-from minigrad.plan.native.parts import width
-from minigrad.plan.native.schedule import Array, Columns, Phase, Place, RowOperation, Schedule, Stage
+from minigrad.plan.native.operations import body
+from minigrad.plan.native.phase import Phase
+from minigrad.plan.native.places import Array, Columns, Place, RowOperation, Stage, Sum
+from minigrad.plan.native.scalars import stored
+from minigrad.plan.native.schedule import Schedule
 
 IN_TIME = frozenset({"given", "carry", "carried", "saved", "output", "chunk"})
 """Kinds of arrays that have a place for each of several steps."""
@@ -16,7 +19,7 @@ IN_TIME = frozenset({"given", "carry", "carried", "saved", "output", "chunk"})
 def source(schedule: Schedule) -> str:
     """The translation unit."""
     real = "float" if schedule.real.itemsize == 4 else "double"
-    parts = [f"#define REAL {real}", _text("vector_math.h"), _text("run.h")]
+    parts = [f"#define REAL {real}", _text("vector_math.h"), _text("run.h"), _text("rows.h")]
     parts += [
         _rows(schedule.forward),
         _rows(schedule.backward),
@@ -40,11 +43,11 @@ def _text(name: str) -> str:
 def scratch_offsets(schedule: Schedule) -> tuple[dict[int, int], int]:
     """Where the arrays of a thread's rows begin in its scratch memory, in elements per row; and how many in all."""
     offsets, total = {}, 0
-    for array in schedule.arrays:
-        if array.kind == "scratch":
-            offsets[array.number] = total
-            total += array.row
-    return offsets, total
+    scratch = [array for array in schedule.arrays if array.kind == "scratch"]
+    for array in sorted(scratch, key=lambda array: -array.dtype.itemsize):  # the largest first, for their alignment
+        offsets[array.number] = total
+        total += array.row * (array.dtype.itemsize // schedule.real.itemsize)
+    return offsets, total + total % 2
 
 
 # --- one phase
@@ -59,24 +62,26 @@ def _rows(phase: Phase) -> str:
         body += _stage(phase, number, stage, used)
     batched = [operation for stage in phase.stages for operation in stage.operations if operation.batched]
     for operation in batched:
-        lines += _batched(operation)
+        lines += _batched(operation, phase)
     first, last = ("first", "last") if phase.name == "forward" else ("last - 1", "first - 1")
     step = "t++" if phase.name == "forward" else "t--"
     lines.append(f"for (long t = {first}; t != {last}; {step}) {{")
     for place in used:
         if place.array.kind in IN_TIME:
-            lines.append(
-                f"    REAL *{pointer(place)} = {_at(place.array, 't + 1' if _is_next(phase, place) else 't')};"
-            )
+            lines.append(f"    {_declared(place)} = {_at(place.array, 't + 1' if _is_next(phase, place) else 't')};")
     lines += ["    " + line for line in body]
     lines.append("}")
     offsets, _ = scratch_offsets(phase.schedule)
     fixed = []
     for place in used:
         if place.array.kind == "constant":
-            fixed.append(f"const REAL *{pointer(place)} = job->arrays[{place.array.number}];")
+            fixed.append(f"const {_declared(place)} = {_cast(place.array)}job->arrays[{place.array.number}];")
         elif place.array.kind == "scratch":
-            fixed.append(f"REAL *{pointer(place)} = scratch + {offsets[place.array.number]} * rows;")
+            offset = offsets[place.array.number]
+            fixed.append(f"{_declared(place)} = {_cast(place.array)}(scratch + {offset} * rows);")
+    if phase.schedule.flag is not None:
+        fixed.append(f"int64_t *out_of_range = (int64_t *)job->arrays[{phase.schedule.flag.number}];")
+        fixed.append("(void)out_of_range;")
     head = [
         f"static void {phase.name}_rows(void *context, int worker, int workers) {{",
         "    struct job *job = context;",
@@ -97,21 +102,32 @@ def _is_next(phase: Phase, place: Place) -> bool:
     return place.array.kind == "carried" and not place.after
 
 
+def _declared(place: Place) -> str:
+    """The declaration of the pointer to a place."""
+    return f"{stored(place.array.dtype)} *{pointer(place)}"
+
+
+def _cast(array: Array) -> str:
+    """From a pointer to numbers to one to what is in the array."""
+    kind = stored(array.dtype)
+    return "" if kind == "REAL" else f"({kind} *)"
+
+
 def _at(array: Array, step: str) -> str:
-    number = array.number
-    return (
-        f"job->arrays[{number}] + ({step} - job->origins[{number}]) % job->periods[{number}] * job->strides[{number}]"
-    )
+    n = array.number
+    found = f"job->arrays[{n}] + ({step} - job->origins[{n}]) % job->periods[{n}] * job->strides[{n}]"
+    return f"{_cast(array)}({found})" if _cast(array) else found
 
 
 def _stage(phase: Phase, number: int, stage: Stage, used: dict[Place, None]) -> list[str]:
     lines = []
     for operation in stage.operations:
+        used[operation.place] = None
         if not operation.batched:
-            used |= {operation.operand.place: None, operation.place: None}
-            lines += _operation(operation)
-        else:
-            used |= {operation.place: None}
+            used |= {columns.place: None for columns in operation.operands if columns is not None}
+            lines += _operation(operation, phase)
+        if operation.room is not None:
+            used[operation.room] = None
     for size, stores in sorted(stage.stores.items()):
         loop = Loop(phase, number, size, stores)
         used |= loop.places
@@ -119,26 +135,44 @@ def _stage(phase: Phase, number: int, stage: Stage, used: dict[Place, None]) -> 
     return lines
 
 
-def _operation(operation: RowOperation) -> list[str]:
+def _operation(operation: RowOperation, phase: Phase) -> list[str]:
     """A row operation on the thread's rows at one step."""
-    operand, place, value = operation.operand, operation.place, operation.value
-    source, target = _element(operand.place, operand.start), _element(place, 0)
-    if operation.number is None and value.name in ("softmax", "log_softmax"):
-        return [f"for (long r = r0; r < r1; r++) row_{value.name}({source}, {target}, {operand.count});"]
-    if operation.number is None:
-        reduce, scale = value.name, ""
-        if reduce == "mean":
-            reduce, scale = "sum", f" * ((REAL)1 / {operand.count})"
-        return [f"for (long r = r0; r < r1; r++) *({target}) = row_{reduce}({source}, {operand.count}){scale};"]
-    return [
-        f"for (long r = r0; r < r1; r++) {{ from[r - r0] = {source}; to[r - r0] = {target}; }}",
-        _product("from", "to", "rows", operation),
+    target = _element(operation.place, 0)
+    if operation.packed is not None:
+        parts, sizes = _sizes(operation, phase)
+        operand = operation.operands[0]
+        assert operand is not None
+        source = _element(operand.place, operand.start)
+        more = [f" + m * {size}" if parts > 1 else "" for size in sizes]
+        lines = [
+            f"for (long r = r0; r < r1; r++) {{ from[r - r0] = {source}{more[0]}; to[r - r0] = {target}{more[1]}; }}",
+            _product("from", "to", "rows", operation, phase),
+        ]
+        return lines if parts == 1 else [f"for (long m = 0; m < {parts}; m++) {{", *("    " + x for x in lines), "}"]
+    lines = [
+        f"const {stored(columns.place.array.dtype)} *in{n} = {_element(columns.place, columns.start)};"
+        for n, columns in enumerate(operation.operands)
+        if columns is not None
     ]
+    lines.append(f"{stored(operation.place.array.dtype)} *out = {target};")
+    if operation.room is not None:
+        lines.append(f"REAL *t = {_element(operation.room, 0)};")
+    if operation.copies:
+        lines.append(f"for (long j = 0; j < {phase.rows.width(operation.value)}; j++) out[j] = in0[j];")
+    else:
+        lines += body(operation.value, phase.rows)
+    return ["for (long r = r0; r < r1; r++) {", *("    " + line for line in lines), "}"]
 
 
-def _product(rows: str, results: str, count: str, operation: RowOperation) -> str:
-    sizes = f"{operation.operand.count}, {width(operation.value)}"
-    return f"job->kernels->product({rows}, {results}, {count}, {sizes}, job->packed[{operation.number}]);"
+def _sizes(operation: RowOperation, phase: Phase) -> tuple[int, tuple[int, int]]:
+    """How many rows a packed matrix is multiplied with for each sequence, and its own sizes."""
+    sizes = matrix_shape(operation.value)
+    return phase.rows.width(operation.value) // sizes[1], sizes
+
+
+def _product(rows: str, results: str, count: str, operation: RowOperation, phase: Phase) -> str:
+    _, (k, n) = _sizes(operation, phase)
+    return f"job->kernels->product({rows}, {results}, {count}, {k}, {n}, job->packed[{operation.packed}]);"
 
 
 def _element(place: Place, column: int) -> str:
@@ -148,9 +182,10 @@ def _element(place: Place, column: int) -> str:
     return pointer(place) + row + (f" + {column}" if column else "")
 
 
-def _batched(operation: RowOperation) -> list[str]:
+def _batched(operation: RowOperation, phase: Phase) -> list[str]:
     """A product with what is given for each step, for many steps at once."""
-    operand, place = operation.operand, operation.place
+    operand, place = operation.operands[0], operation.place
+    assert operand is not None
     return [
         "{",
         "    const REAL **many_from = job->many_from + r0 * job->chunk;",
@@ -164,7 +199,7 @@ def _batched(operation: RowOperation) -> list[str]:
         f"            many_to[at] = {_element(place, 0)};",
         "        }",
         "    }",
-        f"    {_product('many_from', 'many_to', 'at', operation)}",
+        f"    {_product('many_from', 'many_to', 'at', operation, phase)}",
         "}",
     ]
 
@@ -208,21 +243,32 @@ def _totals(schedule: Schedule) -> str:
         "    const long count = (job->last - job->first) * job->batch;",
         "    (void)worker; (void)workers; (void)count;",
     ]
-    for total in schedule.backward.sums:
-        left, row, size, rows = _flat(total.left), str(total.left.place.array.row), str(total.left.count), "count"
-        if total.base.by_row:
-            row, size, rows = f"{row} * job->batch", f"{size} * job->batch", "job->last - job->first"
-        share = f"{size} * worker / workers, {size} * (worker + 1L) / workers, job->add"
-        out = f"job->arrays[{total.array.number}]"
-        if total.right is not None:
-            right = f"{_flat(total.right)}, {total.right.place.array.row}, {rows}, {out}, {total.right.count}"
-            lines.append(f"    job->kernels->outer_product({left}, {row}, {right}, {share});")
-        else:
-            lines.append(f"    job->kernels->column_sums({left}, {row}, {rows}, {out}, {share});")
+    lines += ["    " + _total(total) for total in schedule.backward.sums]
     return "\n".join([*lines, "}", ""])
 
 
+def _total(total: Sum) -> str:
+    base, out = total.base, f"job->arrays[{total.array.number}]"
+    row, size, rows = str(total.left.place.array.row), str(total.left.count), "count"
+    if base.how == "apart":
+        row, size, rows = f"{row} * job->batch", f"{size} * job->batch", "job->last - job->first"
+    elif base.parts > 1:
+        width = total.left.count // base.parts
+        row, size, rows = str(width), str(width), f"count * {base.parts}"
+    share = f"{size} * worker / workers, {size} * (worker + 1L) / workers, job->add"
+    if total.right is None:
+        return f"job->kernels->column_sums({_flat(total.left)}, {row}, {rows}, {out}, {share});"
+    if base.how == "table":
+        into = f"{out}, {base.shape[0]}, {size}"
+        return f"scatter_rows({_flat(total.right)}, {_flat(total.left)}, {row}, {rows}, {into}, {share});"
+    width = total.right.count // base.parts
+    right_row = total.right.place.array.row if base.parts == 1 else width
+    right = f"{_flat(total.right)}, {right_row}, {rows}, {out}, {width}"
+    return f"job->kernels->outer_product({_flat(total.left)}, {row}, {right}, {share});"
+
+
 def _flat(columns: Columns) -> str:
+    """Where the columns are at the first step of a chunk."""
     place = columns.place
     after = " + 1" if place.array.kind == "carry" and place.after else ""
     return f"{_at(place.array, f'job->first{after}')} + {columns.start}"

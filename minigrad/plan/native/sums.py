@@ -1,22 +1,27 @@
 """Gradients of parameters as sums over steps and sequences: what is added up, and what is left to do with the sums.
 
-What a parameter's gradient gets from a step is a product of rows, gᵀ x, or a sum of rows over the batch; or these put
-together, reshaped, negated and so on, which can as well be done once with the sums over all steps.
+What a parameter's gradient gets from a step is a product of rows, gᵀ x, or a sum of rows over the batch, or rows added
+to those of a table; or these put together, reshaped, negated and so on, which can as well be done once with the sums
+over all steps.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-from minigrad.plan.graph import Level, Value, needed
-from minigrad.plan.native.parts import NotExpressibleError, width
+import numpy as np
+
+from minigrad.plan.graph import Level, Value
+from minigrad.plan.native.parts import EXPAND_DIMS, MULTIPLY, NotExpressibleError, is_integer, reduced_axes
+from minigrad.plan.native.rows import Rows
 
 _LATER = frozenset(
-    """reshape squeeze expand_dims matrix_transpose permute_dims assemble getitem add subtract negative flip
-    multiply divide""".split()  # noqa: SIM905  # a list of names
+    """reshape squeeze expand_dims matrix_transpose permute_dims assemble getitem getitem_transpose add subtract
+    negative flip sum mean broadcast_to multiply divide matmul linear""".split()  # noqa: SIM905  # a list of names
 )
-"""Linear operations that can be done once with sums instead of at each step: of values that vary, or of one such."""
+"""Linear operations, which can be done once with sums instead of at each step, if but one operand varies."""
 
 
 @dataclass(frozen=True)
@@ -25,29 +30,34 @@ class Base:
 
     Attributes:
         value: one step's share.
-        rows: whose rows are added up; or, if there are two, whose rows' products are.
-        by_row: whether each sequence has a sum of its own.
+        how: `"rows"` are added up; or `"products"` of the elements of two rows; or rows go to those of a `"table"` that
+            integers name; or each sequence has a sum `"apart"`.
+        rows: whose rows; for a table also whose integers.
+        shape: of the sum as the code gives it.
+        parts: into how many rows of equal size each row is cut.
+        axis: which axis counts sequences in what is added up; None if there is but one.
+        reduced: over which axes of that it is summed.
     """
 
     value: Value
+    how: str
     rows: tuple[Value, ...]
-    by_row: bool = False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the sum as the code gives it."""
-        if len(self.rows) == 2 or self.by_row:
-            return self.value.shape
-        return (width(self.rows[0]),)
+    shape: tuple[int, ...]
+    parts: int = 1
+    axis: int | None = None
+    reduced: tuple[int, ...] = ()
 
     def finished(self, array: Any) -> Any:
         """The sum of the value, from what the code gives."""
-        if self.value.name == "sum" and not self.by_row and self.value.attrs["axis"] in (None, (0, 1)):
-            array = array.sum()
+        if self.how == "apart" and self.axis is not None:
+            array = np.moveaxis(array, 0, self.axis)
+        if self.how == "rows":
+            left = [a for a in range(len(self.rows[0].shape)) if a != self.axis]
+            array = array.sum(axis=tuple(n for n, a in enumerate(left) if a in self.reduced))
         return array.reshape(self.value.shape)
 
 
-def bases_of(value: Value, batch: int) -> tuple[list[Base], list[Value]]:
+def bases_of(value: Value, rows: Rows) -> tuple[list[Base], list[Value]]:
     """What a sum over steps of a value is made of, and how: values to be evaluated once, in order.
 
     Raises:
@@ -60,41 +70,89 @@ def bases_of(value: Value, batch: int) -> tuple[list[Base], list[Value]]:
         at = stack.pop()
         if at.index in bases or at.index in later or at.level is Level.CONSTANT:
             continue
-        base = _base(at)
-        if base is None and _is_rows(at, batch):
-            base = Base(at, (at,), by_row=True)
+        base = _base(at, rows)
+        is_later = _is_later(at)
+        if base is None and _axis(at, rows) is not None and not (is_later and rows.batch == 1):
+            base = Base(at, "apart", (at,), (rows.batch, *rows.sizes(at)), axis=rows.axis(at))
         if base is not None:
             bases[at.index] = base
-            continue
-        varying = [operand for operand in at.values if operand.level is not Level.CONSTANT]
-        scaled = at.name in ("multiply", "divide")
-        linear = len(varying) == 1 and (at.name == "multiply" or at.inputs[0] is varying[0]) if scaled else True
-        if at.name not in _LATER or not linear or (at.name in ("add", "subtract") and len(varying) < 2):
+        elif is_later:
+            later[at.index] = at
+            stack += [operand for operand in at.values if operand.level is not Level.CONSTANT]
+        else:
             raise NotExpressibleError(f"the gradient of a parameter sums {at.name} of shape {at.shape}, not rows")
-        later[at.index] = at
-        stack += varying
     return list(bases.values()), [later[index] for index in sorted(later)]
 
 
-def _base(value: Value) -> Base | None:
-    """A sum over the batch."""
-    if value.name == "matmul" and all(v.level is not Level.CONSTANT and len(v.shape) == 2 for v in value.values):
-        left, right = (_rows_of(factor, axis) for axis, factor in enumerate(value.values))
-        return Base(value, (left, right)) if left is not None and right is not None else None
-    if value.name == "sum" and len(value.values[0].shape) == 2 and value.attrs["axis"] in (None, 0, (0,), (0, 1)):
-        return Base(value, (value.values[0],))
+def _is_later(value: Value) -> bool:
+    """Whether a value can be computed from the sums of what it is computed from."""
+    varying = [operand for operand in value.values if operand.level is not Level.CONSTANT]
+    if value.name in ("add", "subtract"):
+        return len(varying) == 2
+    if value.name in ("divide", "linear") and value.inputs[0] is not varying[0]:
+        return False
+    return value.name in _LATER and (len(varying) == 1 or value.name == "assemble")
+
+
+def _base(value: Value, rows: Rows) -> Base | None:
+    """A sum over sequences."""
+    if value.name == "matmul" and all(v.level is not Level.CONSTANT for v in value.values):
+        return _products(value, rows)
+    if value.name == "sum":
+        (x,) = value.values
+        axis, reduced = _axis(x, rows), reduced_axes(value)
+        if axis is not None and axis in reduced and x.shape[axis] == rows.batch:
+            sizes = tuple(size for a, size in enumerate(x.shape) if a != axis)
+            return Base(value, "rows", (x,), sizes, axis=axis, reduced=reduced)
+    if value.name == "take_transpose" and value.attrs["axis"] % len(value.shape) == 0:
+        g, indices = value.values
+        plain = indices.level is not Level.CONSTANT and is_integer(indices.dtype)
+        if plain and _axis(g, rows) == _axis(indices, rows) == 0:
+            return Base(value, "table", (g, indices), value.shape, parts=prod(indices.shape) // rows.batch)
     return None
 
 
-def _is_rows(value: Value, batch: int) -> bool:
-    """Whether a value has rows, each of one sequence: it is made without any sum over the batch."""
-    shaped = len(value.shape) in (1, 2) and value.shape[0] == batch
-    return shaped and all(_base(at) is None for at in needed([value]))
+def _axis(value: Value, rows: Rows) -> int | None:
+    """The axis that counts sequences, the first if there is only one sequence; None if they meet in the value."""
+    try:
+        return rows.axis(value) or 0
+    except NotExpressibleError:
+        return None
 
 
-def _rows_of(value: Value, axis: int) -> Value | None:
-    """The value whose rows a factor of a product of all steps has: (n, B) as the first, (B, n) as the second."""
-    swapped = axis == 0
-    while value.name == "matrix_transpose":
-        value, swapped = value.values[0], not swapped
-    return None if swapped else value
+def _products(value: Value, rows: Rows) -> Base | None:
+    """A product of matrices that sums over all rows of both factors."""
+    if any(len(v.shape) != 2 for v in value.values):
+        return _apart_first(value, rows)
+    left, right = _rows_of(value.values[0], 1, rows), _rows_of(value.values[1], 0, rows)
+    if left is None or right is None or left[1] != right[1]:
+        return None
+    return Base(value, "products", (left[0], right[0]), value.shape, left[1])
+
+
+def _rows_of(value: Value, along: int, rows: Rows) -> tuple[Value, int] | None:
+    """The value whose rows a factor has that is summed over an axis, and how many rows each sequence has in it."""
+    while value.name in ("matrix_transpose", "permute_dims") and len(value.shape) == 2:
+        exchanged = value.attrs.get("axes") not in ((0, 1), [0, 1])
+        value, along = value.values[0], 1 - along if exchanged else along
+    if value.shape[along] == rows.batch:
+        return (value, 1) if _axis(value, rows) == along or rows.batch == 1 else None
+    if value.name == "reshape" and along == 0:
+        source = value.values[0]
+        if _axis(source, rows) == 0 and source.shape[-1] == value.shape[-1] and len(source.shape) > 1:
+            return source, value.shape[0] // rows.batch
+    return None
+
+
+def _apart_first(value: Value, rows: Rows) -> Base | None:
+    """Many products that sum over the batch: those of each sequence by themselves, and then their sum."""
+    left, right = value.values
+    ranks = len(left.shape), len(right.shape)
+    if min(ranks) < 2 or (_axis(left, rows), _axis(right, rows)) != (ranks[0] - 1, ranks[1] - 2):
+        return None
+    graph, axis = rows.graph, max(ranks) - 1
+    columns = graph.apply(EXPAND_DIMS, left, axis=-1)  # (..., m, batch, 1)
+    with_rows = graph.apply(EXPAND_DIMS, right, axis=-3)  # (..., 1, batch, n)
+    each = graph.apply(MULTIPLY, columns, with_rows)
+    sizes = tuple(size for a, size in enumerate(each.shape) if a != axis)
+    return Base(value, "rows", (each,), sizes, axis=axis, reduced=(axis,))
