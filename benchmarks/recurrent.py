@@ -20,11 +20,12 @@ from typing import Any
 
 from peak import measure_peak
 from peers import PEERS, installed
-from processes import Turns, cores, is_installed, warn_if_busy
-from recurrent_case import differ, run_case
+from processes import Turns, cores, warn_if_busy
+from recurrent_case import run_case
 from recurrent_cells import CELLS, SIZES, Size
 from recurrent_report import report
-from results import Results, load
+from results import Results
+from results_command import add_options, check_options, finish
 from tables import console, milliseconds
 
 UNASKED = [peer for peer in PEERS if peer != "torch-compile-loop"]
@@ -36,10 +37,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
     peers = installed(options.peers)
     settings = {"rounds": options.rounds, "budget": options.budget, "threads": options.threads, "peers": peers}
-    try:
-        results = Results(options.json, settings, options.fresh)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
+    results = Results(options.json, settings, options.fresh)
     cases = [(cell, size) for cell in options.cells for size in options.sizes]
     left = [(cell, size) for cell, size in cases if not results.has(cell, size, options.threads)]
     if len(left) < len(cases):
@@ -48,7 +46,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         return results.contents
     warn_if_busy()
     turns = Turns(options.threads, options.rounds, f"{options.budget} train forward", options.limit)
-    results.add_peak(measure_peak(options.threads))
+    results.add_peak(measure_peak(options.threads, 3 * options.budget))
     for number, (cell, size) in enumerate(left, 1 + len(cases) - len(left)):
         if options.limit_minutes is not None and time.monotonic() - begin > 60 * options.limit_minutes:
             console.print(f"time is up: {len(cases) - number + 1} cases are left for the next call with --json")
@@ -57,7 +55,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         results.add(cell, size, options.threads, measured)
         times = [f"{peer} {milliseconds(found.get('train'))}" for peer, found in measured.items()]
         console.print(f"[{number}/{len(cases)}] {cell} {size}: train step in ms: {', '.join(times)}")
-    results.add_peak(measure_peak(options.threads))
+    results.add_peak(measure_peak(options.threads, 3 * options.budget))
     return results.contents
 
 
@@ -82,40 +80,20 @@ def parse() -> argparse.Namespace:
     add("--limit-minutes", type=float, metavar="M", help="start no case after so many minutes")
     add("--threads", type=int, default=cores(), help="of each peer (default: all cores)")
     add("--compile", action=argparse.BooleanOptionalAction, default=True, help="whether to measure torch.compile")
-    add("--json", type=Path, metavar="FILE", help="write everything measured, and go on from what the file holds")
-    add("--fresh", action="store_true", help="begin anew, and write over --json")
-    add("--png", type=Path, metavar="FILE", help="draw the ratios of train steps; needs matplotlib")
-    add("--from-json", type=Path, metavar="FILE", help="show what an earlier run wrote; measure nothing")
+    add_options(parser)
     options = parser.parse_args()
-    if options.rounds < 1 or options.threads < 1:
-        parser.error("--rounds and --threads take numbers of at least 1")
-    if options.png and not is_installed("matplotlib"):
-        parser.error("--png needs matplotlib: pip install '.[bench]'")
-    if options.from_json and not options.from_json.is_file():
-        parser.error(f"there is no file {options.from_json}")
-    for file in (options.json, options.png):
-        if file and not file.absolute().parent.is_dir():
-            parser.error(f"there is no folder to write {file} into")
+    check_options(parser, options)
     if not options.compile:
         options.peers = [peer for peer in options.peers if not peer.startswith("torch-compile")]
     return options
 
 
-def main() -> None:
-    options = parse()
-    try:
-        results = load(options.from_json) if options.from_json else run(options)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
-    report(results)
-    if options.png:
-        from recurrent_plot import draw
+def draw(results: dict[str, Any], path: Path) -> None:
+    """The picture; matplotlib is imported only if there is to be one."""
+    from recurrent_plot import draw
 
-        draw(results, options.png)
-        console.print(f"drawn: {options.png}")
-    if differ(results["cases"]):
-        raise SystemExit(1)
+    draw(results, path)
 
 
 if __name__ == "__main__":
-    main()
+    finish(parse(), run, report, draw)

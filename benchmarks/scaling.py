@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from peers import NAMES, PEERS, installed
-from processes import Turns, cores, is_installed, warn_if_busy
-from recurrent_case import differ, run_case
+from processes import Turns, cores, warn_if_busy
+from recurrent_case import run_case
 from recurrent_cells import CELLS, Size
-from results import Case, Results, load
+from results import Case, Results
+from results_command import add_options, check_options, finish
 from rich.text import Text
 from tables import compared, console, microseconds, milliseconds, missing, new_table, size_of
 
@@ -65,10 +66,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     points = list(dict.fromkeys(point for sweep in plan.values() for point in sweep))
     settings = {"peers": peers, "rounds": options.rounds, "budget": options.budget, "cell": options.cell}
     settings["sweeps"] = {name: [list(point) for point in sweep] for name, sweep in plan.items()}
-    try:
-        results = Results(options.json, settings, options.fresh)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
+    results = Results(options.json, settings, options.fresh)
     warn_if_busy()
     for number, point in enumerate(points, 1):
         if results.has(options.cell, point.size, point.threads):
@@ -127,7 +125,8 @@ def with_ratio(times: dict[str, float | None], peer: str) -> Text:
     return Text.assemble(shown, "  ", compared(mine / theirs)) if mine and theirs and peer != "plan" else shown
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """The options, checked before anything is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--cell", choices=CELLS, default="lstm", help="default lstm")
@@ -142,27 +141,20 @@ def main() -> None:
         metavar="MOST",
         help="of each, and the end of their curve (default: all)",
     )
-    add("--json", type=Path, metavar="FILE", help="write everything measured, and go on from what the file holds")
-    add("--fresh", action="store_true", help="begin anew, and write over --json")
-    add("--png", type=Path, metavar="FILE", help="draw the four curves; needs matplotlib")
-    add("--from-json", type=Path, metavar="FILE", help="show what an earlier run wrote; measure nothing")
+    add_options(parser)
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 2)
     options.budget = options.budget or (0.05 if options.quick else 0.3)
-    if min(options.rounds, options.threads) < 1:
-        parser.error("--rounds and --threads take numbers of at least 1")
-    if options.png and not is_installed("matplotlib"):
-        parser.error("--png needs matplotlib: pip install '.[bench]'")
-    results = load(options.from_json) if options.from_json else run(options)
-    report(results)
-    if options.png:
-        from scaling_plot import draw
+    check_options(parser, options)
+    return options
 
-        draw(results, options.png)
-        console.print(f"drawn: {options.png}")
-    if differ(results["cases"]):
-        raise SystemExit(1)
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """The picture; matplotlib is imported only if there is to be one."""
+    from scaling_plot import draw
+
+    draw(results, path)
 
 
 if __name__ == "__main__":
-    main()
+    finish(parse(), run, report, draw)

@@ -10,14 +10,15 @@ the medians over the rounds are shown. Without PyTorch in this interpreter only 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
-import statistics
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from processes import Turns, in_turn, is_installed, medians
+from timing import Say, serve
 
 SIZE = 4
 ROWS: dict[str, Callable[..., Any]] = {
@@ -50,9 +51,11 @@ def library(name: str) -> tuple[Any, Callable[[Any], Any]]:
     return mg, lambda data: mg.tensor(data, dtype="float32", requires_grad=True)
 
 
-def measure(name: str, steps: int) -> None:
-    """Answer each line on stdin with one timing of every row, as JSON: microseconds per operation."""
+def measure(arguments: list[str], say: Say) -> None:
+    """Answer each line on stdin with one timing of every row: microseconds per operation."""
+    name, steps = arguments[1], int(arguments[2])
     functions, leaf = library(name)
+    say({})
     # sizes for which 50 steps neither overflow nor reach the denormal numbers, whose arithmetic is slow
     W = leaf([[0.24 + 0.002 * (3 * i + j) for j in range(SIZE)] for i in range(SIZE)])
     B = leaf([[0.1] * SIZE] * SIZE)
@@ -75,58 +78,36 @@ def measure(name: str, steps: int) -> None:
             run(step, 3)
             seconds = min(run(step, 5) for _ in range(4))
             result[row] = seconds * 1e6 / (steps * OPS.get(row, 1))
-        print(json.dumps(result), flush=True)
+        say(result)
 
 
 def rounds_of(names: list[str], rounds: int, steps: int) -> dict[str, dict[str, float]]:
     """The medians of each library, which take turns."""
-    workers = {
-        name: subprocess.Popen(
-            [sys.executable, __file__, "--worker", name, "--steps", str(steps)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name in names
-    }
-    timings: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for turn in range(rounds):
-        for name in names if turn % 2 else names[::-1]:
-            worker = workers[name]
-            assert worker.stdin is not None
-            assert worker.stdout is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-            answer = worker.stdout.readline()
-            if not answer:
-                raise SystemExit(f"the process that measures {name} has ended early")
-            timings[name].append(json.loads(answer))
-    for worker in workers.values():
-        worker.communicate()
-    return {name: {row: statistics.median(t[row] for t in timings[name]) for row in ROWS} for name in names}
+    commands = {name: ["tape.py", "--worker", name, str(steps)] for name in names}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        found = in_turn(commands, Turns(1, rounds, "go", 120.0), Path(folder))
+    for name, answer in found.items():
+        if "missing" in answer:
+            raise SystemExit(f"{name} was not measured: {answer['missing']}")
+    return {name: medians(answer["rounds"]) for name, answer in found.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="how many turns each library has")
     parser.add_argument("--steps", type=int, default=50, help="length of the chain")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        measure(options.worker, options.steps)
-        return
-
     from rich.console import Console
     from rich.table import Table
 
-    has_torch = importlib.util.find_spec("torch") is not None
-    medians = rounds_of(["minigrad", "torch"] if has_torch else ["minigrad"], options.rounds, options.steps)
+    has_torch = is_installed("torch")
+    found = rounds_of(["minigrad", "torch"] if has_torch else ["minigrad"], options.rounds, options.steps)
     table = Table(title=f"microseconds per operation, forward + backward, {SIZE} x {SIZE} float32, one thread")
     table.add_column(f"{options.steps} steps of")
     for column in ("minigrad", "PyTorch", "ratio"):
         table.add_column(column, justify="right")
     for row in ROWS:
-        mine, theirs = medians["minigrad"][row], medians.get("torch", {}).get(row)
+        mine, theirs = found["minigrad"][row], found.get("torch", {}).get(row)
         compared = (f"{theirs:.2f}", f"{mine / theirs:.2f}") if theirs else ("-", "-")
         table.add_row(row, f"{mine:.2f}", *compared, end_section=row in OPS)
     console = Console()
@@ -143,9 +124,10 @@ def main() -> None:
     console.print(
         f"{', '.join(versions)}; medians of {options.rounds} alternating rounds; ratio below 1: minigrad is faster"
     )
-    if not has_torch:
-        console.print("PyTorch is not installed in this interpreter: nothing to compare with (pip install torch)")
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--worker"]:
+        serve(measure)
+    else:
+        main()
