@@ -20,7 +20,7 @@ import minigrad as mg
 from minigrad.checkpoint import load_checkpoint, save_checkpoint
 from minigrad.train import Batches, Callback, Plateau, StepDecay, Streams, Trainer
 
-KINDS = ["batches", "streams", "reaching streams"]
+KINDS = ["batches", "streams", "reaching streams", "ragged streams"]
 
 
 class Crash(Callback):

@@ -98,6 +98,46 @@ def test_metrics_come_through_and_count_by_steps() -> None:
     assert history["train_pair"] == [pytest.approx(7 / 3)]
 
 
+LENGTHS = [17, 4, 29]
+
+
+@pytest.mark.parametrize(("k1", "k2"), [(5, 5), (4, 9), (1, 6), (29, 29), (40, 50)])
+def test_sequences_that_end_at_different_steps_are_those_of_tbptt(k1: int, k2: int) -> None:
+    text = characters(33)
+    mg.seed(1)
+    theirs, optimizer = (model := Deep()), mg.optimizer("sgd", model.parameters(), lr=0.5)
+    cross_entropy = mg.loss("cross_entropy")
+    for _ in range(2):
+        total, first = 0.0, 0
+        for window in mg.tbptt(theirs, text[:29], text[1:30], cross_entropy, k1=k1, k2=k2, lengths=LENGTHS):
+            mg.clip_grad_norm(theirs.parameters(), 0.3)
+            optimizer.step()
+            total += window.loss.item() * sum(min(max(n - first, 0), window.steps) for n in LENGTHS)
+            first += window.steps
+    mg.seed(1)
+    mine = Deep()
+    losses = trained(mine, Streams(text[:-1], text[1:], k1, k2, lengths=LENGTHS), 2)
+    for name, value in mine.state_dict().items():
+        np.testing.assert_array_equal(value, theirs.state_dict()[name], err_msg=name)
+    assert losses[-1] == pytest.approx(total / sum(LENGTHS), rel=1e-6)
+
+
+def test_evaluation_of_sequences_that_end_at_different_steps_is_the_mean_over_what_counts() -> None:
+    model, text = Deep(), characters(33)
+    step = Truncated(mg.loss("cross_entropy"))
+    trainer = Trainer(model, mg.optimizer("sgd", model.parameters(), lr=0.1), step, progress=False)
+    model.eval()
+    outputs, _ = model(mg.tensor(text[:-1]))
+    whole = mg.loss("cross_entropy")(outputs, mg.tensor(text[1:]), lengths=LENGTHS).item()
+    for k1, k2 in ((33, 33), (5, 5), (4, 9), (1, 1)):
+        data = Streams(text[:-1], text[1:], k1, k2, lengths=LENGTHS)
+        assert trainer.evaluate(data)["loss"] == pytest.approx(whole, rel=1e-5)
+    assert len(Streams(text[:-1], text[1:], 5, lengths=LENGTHS)) == 6
+    saved = Streams(text[:-1], text[1:], 5).state_dict()
+    with pytest.raises(ValueError, match="sha256 was"):
+        Streams(text[:-1], text[1:], 5, lengths=[33, 33, 32]).load_state_dict(saved)
+
+
 @pytest.mark.host_only("messages")
 def test_wrong_arguments_are_named() -> None:
     xs = mg.zeros((4, 2, 1))
@@ -110,6 +150,9 @@ def test_wrong_arguments_are_named() -> None:
         Streams(xs, xs, 0)
     with pytest.raises(ValueError, match="k2 is a number of steps, an integer of at least 3; got 2"):
         Streams(xs, xs, 3, 2)
+    for lengths, message in (([4], "2 entries"), ([5, 1], r"lengths\[0\] is 5"), ([0, 0], "lengths are all 0")):
+        with pytest.raises(ValueError, match=message):
+            Streams(xs, xs, 2, lengths=lengths)
     with pytest.raises(TypeError, match="loss must be a function"):
         Truncated("mse")  # type: ignore[arg-type]
     model = mg.RNN(1, 2)

@@ -36,8 +36,8 @@ class Language(mg.Module):
         self.embedding = mg.Embedding(5, 4)
         self.layers = mg.Stack(mg.LSTM(4, 6), mg.RNN(6, 5), dropout=0.2)
 
-    def forward(self, x: Any, state: Any = None) -> Any:
-        return self.layers(self.embedding(x), state)
+    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> Any:
+        return self.layers(self.embedding(x), state, lengths=lengths)
 
 
 def classify(model: Any, batch: Any) -> Any:
@@ -84,7 +84,8 @@ def make(kind: str, out: Any, callbacks: Any = (), **options: Any) -> tuple[Trai
         model, step = Language(), Truncated(mg.loss("cross_entropy"))
         text, held_out = characters(33), characters(8, 1)
         k2 = None if kind == "streams" else 9
-        train, validation = Streams(text[:-1], text[1:], 5, k2), Streams(held_out[:-1], held_out[1:], 4)
+        lengths = [33, 7, 26] if kind == "ragged streams" else None
+        train, validation = Streams(text[:-1], text[1:], 5, k2, lengths), Streams(held_out[:-1], held_out[1:], 4)
     trainer = Trainer(
         model,
         mg.optimizer("adam", model.parameters(), lr=0.05),

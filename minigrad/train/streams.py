@@ -10,6 +10,7 @@ from numbers import Integral
 from typing import Any
 
 from minigrad.bptt import tbptt
+from minigrad.lengths import check_lengths
 from minigrad.module import Module
 from minigrad.nest import map_nest
 from minigrad.ops import concat
@@ -28,6 +29,7 @@ class Stretch:
         newest: how many steps at the end are the window; the loss is on them alone.
         weight: what the window's mean loss counts in the update: newest / k1.
         next_start: where, counted from the first step, the next stretch begins.
+        lengths: how many of the T steps count for each of the B sequences; None if all do.
         state: the state before the first step; None at the start of an epoch.
         next_state: to be set by the training step: the state before `next_start`, without history.
     """
@@ -37,13 +39,20 @@ class Stretch:
     newest: int
     weight: float
     next_start: int
+    lengths: list[int] | None = None
     state: Any = None
     next_state: Any = None
 
     @property
+    def newest_lengths(self) -> list[int] | None:
+        """How many of the window's own steps count for each sequence; None if all do."""
+        return None if self.lengths is None else _within(self.lengths, len(self.x) - self.newest, len(self.x))
+
+    @property
     def size(self) -> int:
-        """How many examples the window holds: its steps times the streams."""
-        return self.newest * self.x.shape[1]
+        """How many examples the window holds: its steps times the streams, padding apart."""
+        lengths = self.newest_lengths
+        return self.newest * self.x.shape[1] if lengths is None else sum(lengths)
 
 
 class Streams:
@@ -54,6 +63,8 @@ class Streams:
         ys: targets (T, B, ...).
         k1: an update every k1 steps.
         k2: how many steps back the gradient flows, at least k1; k1 if left out.
+        lengths: (B,) integers, if the sequences end at different steps: model and loss then also get `lengths=`, those
+            within the window, and an epoch ends with the longest sequence.
 
     One long sequence becomes B streams so:
 
@@ -68,7 +79,7 @@ class Streams:
     [[2, 6, 10], [3, 7, 11]]
     """
 
-    def __init__(self, xs: Any, ys: Any, k1: int, k2: int | None = None) -> None:
+    def __init__(self, xs: Any, ys: Any, k1: int, k2: int | None = None, lengths: Any = None) -> None:
         self.xs, self.ys = as_tensor(xs), as_tensor(ys)
         if self.xs.ndim < 2 or self.xs.shape[:2] != self.ys.shape[:2] or not all(self.xs.shape[:2]):
             raise ValueError(
@@ -79,7 +90,11 @@ class Streams:
         for name, value, least in (("k1", k1, 1), ("k2", k2, k1)):
             if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name} is a number of steps, an integer of at least {least}; got {value!r}")
-        self.k1, self.k2, self.steps = int(k1), int(k2), self.xs.shape[0]
+        self.lengths = None if lengths is None else check_lengths(lengths, *self.xs.shape[:2])
+        if self.lengths is not None and not any(self.lengths):
+            raise ValueError("lengths are all 0, so that there is nothing to train on")
+        self.k1, self.k2 = int(k1), int(k2)
+        self.steps = self.xs.shape[0] if self.lengths is None else max(self.lengths)
         self._digest = ""
 
     def __len__(self) -> int:
@@ -94,7 +109,8 @@ class Streams:
             first = max(0, stop - self.k2)
             next_first = max(0, min(stop + self.k1, self.steps) - self.k2)
             x, y = self.xs[first:stop], self.ys[first:stop]
-            stretch = Stretch(x, y, stop - newest, (stop - newest) / self.k1, next_first - first, state)
+            lengths = None if self.lengths is None else _within(self.lengths, first, stop)
+            stretch = Stretch(x, y, stop - newest, (stop - newest) / self.k1, next_first - first, lengths, state)
             yield stretch
             state = stretch.next_state
 
@@ -104,7 +120,9 @@ class Streams:
         """A fingerprint of the data. The carried state is the trainer's to keep."""
         if not self._digest:
             arrays = (self.xs.numpy(), self.ys.numpy())
-            self._digest = sha256(b"".join(f"{a.dtype} {a.shape}".encode() + a.tobytes() for a in arrays)).hexdigest()
+            lengths = "" if self.lengths is None else str(self.lengths)
+            data = b"".join(f"{a.dtype} {a.shape}".encode() + a.tobytes() for a in arrays)
+            self._digest = sha256(data + lengths.encode()).hexdigest()
         return {"kind": type(self).__name__, "k1": self.k1, "k2": self.k2, "sha256": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -124,7 +142,8 @@ class Truncated:
     again with today's weights (`stale="recompute"`).
 
     Args:
-        loss: `loss(outputs, targets)`, a mean over steps and streams; or a pair of it and a dict of metrics.
+        loss: `loss(outputs, targets)`, a mean over steps and streams; or a pair of it and a dict of metrics. If the
+            streams have lengths, `loss(outputs, targets, lengths=...)`.
 
     >>> from minigrad.train import Streams, Trainer, Truncated
     >>> model = mg.RNN(1, 4)
@@ -155,7 +174,8 @@ class Truncated:
             found["loss"] = loss.detach()
             return loss if batch.weight == 1 else loss * batch.weight
 
-        windows = tbptt(run, batch.x, batch.y, newest, batch.state, k1=len(batch.x), reduction="sum")
+        k1, lengths = len(batch.x), batch.lengths
+        windows = tbptt(run, batch.x, batch.y, newest, batch.state, k1=k1, lengths=lengths, reduction="sum")
         (window,) = windows
         batch.next_state = run.next_state if isinstance(run, _Stopping) else window.state
         return found["loss"], found["metrics"]
@@ -163,7 +183,7 @@ class Truncated:
     def whole(self, model: Any, batch: Stretch) -> Any:
         """The same loss in one piece, with its history."""
         run = _Stopping(model, batch)
-        outputs, _ = run(batch.x, batch.state)
+        outputs, _ = run(batch.x, batch.state, batch.lengths)
         batch.next_state = run.next_state
         return self._loss(outputs, batch.y, batch)
 
@@ -171,7 +191,8 @@ class Truncated:
         """The loss on the newest steps, and metrics."""
         if len(targets) > batch.newest:
             outputs, targets = outputs[-batch.newest :], targets[-batch.newest :]
-        result = self.loss(outputs, targets)
+        options = {} if batch.lengths is None else {"lengths": batch.newest_lengths}
+        result = self.loss(outputs, targets, **options)
         return result if isinstance(result, tuple) else (result, {})
 
 
@@ -188,11 +209,17 @@ class _Stopping(Module):
         self.newest, self.next_start = len(batch.x) - batch.newest, batch.next_start
         self.next_state: Any = None
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, x: Tensor, state: Any = None, lengths: list[int] | None = None) -> tuple[Tensor, Any]:
         outputs = []
         for first, stop in pairwise(self.stops):
-            ys, state = self.model(x[first:stop], state)
+            options = {} if lengths is None else {"lengths": _within(lengths, first, stop)}
+            ys, state = self.model(x[first:stop], state, **options)
             outputs.append(ys if first >= self.newest else ys.detach())
             if stop == self.next_start:
                 self.next_state = map_nest(lambda leaf: Tensor(leaf.data.copy()), state)
         return outputs[0] if len(outputs) == 1 else concat(outputs), state
+
+
+def _within(lengths: list[int], first: int, stop: int) -> list[int]:
+    """How many of the steps first .. stop-1 count for each sequence."""
+    return [min(max(length - first, 0), stop - first) for length in lengths]
