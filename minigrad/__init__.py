@@ -43,6 +43,7 @@ from minigrad.nest import detach
 from minigrad.ops import *  # noqa: F403  # every operation is public
 from minigrad.primitive import defvjp, primitive
 from minigrad.recurrent import Bidirectional, Recurrent, RecurrentLayer, Stack
+from minigrad.stateful import Stateful
 from minigrad.tape import Tape, enable_grad, no_grad
 from minigrad.tensor import Parameter, Tensor, as_tensor, tensor
 
@@ -123,6 +124,7 @@ __all__ = [
     "Stack",
     "StaleParameterError",
     "StateDictError",
+    "Stateful",
     "Streams",
     "Tape",
     "Tensor",

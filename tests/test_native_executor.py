@@ -15,6 +15,7 @@ from plan_runs import LOSSES, Case, agree, compare, everything, pair, run
 
 import minigrad as mg
 from minigrad.plan.native import executor as native_executor
+from minigrad.plan.native import memory as native_memory
 from minigrad.plan.native.executor import NativeExecutor
 from minigrad.plan.native.pool import get_num_threads, set_num_threads
 from minigrad.testing import check_cell
@@ -112,8 +113,8 @@ def test_any_number_of_threads_gives_the_same_numbers(threads: int, monkeypatch:
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
 def test_chunks_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_executor, "CHUNK_ROWS", rows)
-    monkeypatch.setattr(native_executor, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(native_memory, "CHUNK_ROWS", rows)
+    monkeypatch.setattr(native_memory, "CHUNK_BYTES", 1)
     for cell in (mg.GRUCell(2, 5), mg.LSTMCell(2, 5)):
         compare(*pair(cell), Case(cell))
 

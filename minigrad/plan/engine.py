@@ -43,33 +43,11 @@ def run_cell(
     initial = list(leaves(state))
     if recorder.tape is not None or not all([*x.shape, *(n for leaf in initial for n in leaf.shape)]):
         return None, ""  # somebody wants to see each operation, or there is nothing to compute
-    try:
-        key, held = fingerprint(cell)
-    except PlanError as error:
-        plans.latest = Plan(None, None, None, str(error), [])
-        return None, str(error)
-    grad = recorder.grad and any(tensor.requires_grad for tensor in (x, *initial, *held) if isinstance(tensor, Tensor))
-
-    key = (
-        key,
-        (x.shape[1:], x.dtype, x.backend.name, grad, x.requires_grad, alive is not None, return_states),
-        tuple([(leaf.shape, leaf.dtype, leaf.requires_grad) for leaf in initial]),
-        (get_default_dtype(), checkpoint_every, build(state)),
-    )
-
-    def compiled() -> Plan:
-        def blank(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-            return Tensor(Abstract(shape, tensor.dtype), grad and tensor.requires_grad)
-
-        first, before = blank(x, x.shape[1:]), map_nest(lambda leaf: blank(leaf, leaf.shape), state)
-        request = Request(first, before, grad, alive is not None, return_states)
-        return _compile(cell, request, x.backend, checkpoint_every, held)
-
-    plan = plans.get(key, compiled)
+    plan, grad = plan_for(plans, cell, x, state, alive is not None, return_states, checkpoint_every)
     if plan.executor is None or plan.shadow is None:
         return None, plan.reason
     executor, step = plan.executor, plan.executor.program.step
-    given = [initial[source] if isinstance(source, int) else source for _, source in step.leaves]
+    given = plan.given(initial)
     carries = [initial[i] for i in step.changing]
     drawn = random_state() if executor.draws and grad else None
     run = executor.forward(x.data, alive, [carry.data for carry in carries], [tensor.data for tensor in given])
@@ -88,6 +66,40 @@ def run_cell(
     following = iter(outputs[1:])
     states = map_nest(lambda leaf: next(following), state) if return_states else None
     return (outputs[0], last, states), ""
+
+
+def plan_for(
+    plans: Plans, cell: Cell, x: Tensor, state: Any, masked: bool, return_states: bool, checkpoint_every: int | None
+) -> tuple[Plan, bool]:
+    """The plan for such a call, known or made now, and whether it is one with gradients.
+
+    Args:
+        masked: whether there are flags that say which steps count.
+        plans, cell, x, state, return_states, checkpoint_every: see `run_cell`.
+    """
+    initial = list(leaves(state))
+    try:
+        key, held = fingerprint(cell)
+    except PlanError as error:
+        plans.latest = Plan(None, None, None, str(error), [])
+        return plans.latest, False
+    grad = recorder.grad and any(tensor.requires_grad for tensor in (x, *initial, *held) if isinstance(tensor, Tensor))
+    key = (
+        key,
+        (x.shape[1:], x.dtype, x.backend.name, grad, x.requires_grad, masked, return_states),
+        tuple([(leaf.shape, leaf.dtype, leaf.requires_grad) for leaf in initial]),
+        (get_default_dtype(), checkpoint_every, build(state)),
+    )
+
+    def compiled() -> Plan:
+        def blank(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+            return Tensor(Abstract(shape, tensor.dtype), grad and tensor.requires_grad)
+
+        first, before = blank(x, x.shape[1:]), map_nest(lambda leaf: blank(leaf, leaf.shape), state)
+        request = Request(first, before, grad, masked, return_states)
+        return _compile(cell, request, x.backend, checkpoint_every, held)
+
+    return plans.get(key, compiled), grad
 
 
 def _compile(cell: Cell, request: Request, backend: Any, checkpoint_every: int | None, held: list[Any]) -> Plan:

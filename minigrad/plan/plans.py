@@ -38,6 +38,11 @@ class Plan:
     held: list[Any]
     how: str = ""
 
+    def given(self, initial: list[Any]) -> list[Any]:
+        """The tensors that the program's leaves stand for, some of them in the state, whose leaves are `initial`."""
+        leaves = self.executor.program.step.leaves
+        return [initial[source] if isinstance(source, int) else source for _, source in leaves]
+
     def forget(self) -> None:
         """Let go of the memory that is kept for the next run."""
         if self.executor is not None:

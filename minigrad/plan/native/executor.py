@@ -13,36 +13,17 @@ import numpy as np
 from minigrad.backend import Backend, random_state, set_random_state
 from minigrad.plan.executor import Executor, evaluate, memory_of, owned
 from minigrad.plan.graph import Value, is_random
+from minigrad.plan.native.memory import Job, Memory
 from minigrad.plan.native.parts import NotExpressibleError
-from minigrad.plan.native.places import Array
 from minigrad.plan.native.pool import get_num_threads, pool_run_address
 from minigrad.plan.native.schedule import Schedule
-from minigrad.plan.native.source import kernels_source, matrix_shape, scratch_offsets, source
+from minigrad.plan.native.source import kernels_source, matrix_shape, source
+from minigrad.plan.native.stepper import Stepper
 from minigrad.plan.native.toolchain import NativeUnavailable, load
 from minigrad.plan.program import Program
 
-CHUNK_BYTES = 1 << 20
-"""How much memory what is computed for many steps at once may take."""
-
-CHUNK_ROWS = 256
-"""How many rows sums over steps should have at least, whatever memory that takes."""
-
 WORK_OF_TWO = 4_000_000
 """Operations in products from which on a second thread is worth its price: some 40 microseconds' work of one."""
-
-FOREVER = 1 << 62
-LARGEST_VECTOR = 64
-
-
-class Job(ctypes.Structure):
-    """`struct job` of run.h."""
-
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("kernels", "arrays", "strides", "origins", "periods")),
-        *((name, ctypes.c_void_p) for name in ("packed", "matrices", "matrix_rows", "matrix_columns")),
-        *((name, ctypes.c_void_p) for name in ("scratch", "from_", "many_from", "to", "many_to")),
-        *((name, ctypes.c_long) for name in ("scratch_row", "batch", "chunk", "first", "last", "add", "phase")),
-    ]
 
 
 @dataclass
@@ -55,73 +36,6 @@ class Run:
     checkpoints: list[tuple[list[Any], Any]] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     states: list[Any] = field(default_factory=list)
-
-
-class Memory:
-    """The memory of a run of so many steps, and the addresses that the code takes.
-
-    Attributes:
-        spans: (first, last) of the stretches of steps whose saved values are kept at once.
-        span: the one whose values are there.
-    """
-
-    def __init__(self, schedule: Schedule, kernels: int, steps: int, span: int) -> None:
-        self.schedule, self.steps, self.span, self.first = schedule, steps, -1, 0
-        self.spans = [(a, min(a + span, steps)) for a in range(0, steps, span)]
-        self.batch = schedule.batch
-        real = schedule.real
-        per_step = sum(prod(a.value.shape) * a.dtype.itemsize for a in schedule.arrays if a.kind == "chunk")
-        self.chunk = max(1, min(span, max(CHUNK_BYTES // max(per_step, 1), -(-CHUNK_ROWS // self.batch))))
-        count = len(schedule.arrays)
-        self.addresses = np.zeros(count, np.uint64)
-        self.strides, self.origins = np.zeros(count, np.int64), np.zeros(count, np.int64)
-        self.periods = np.full(count, FOREVER)
-        self.arrays: dict[int, Any] = {}
-        given_out = {place.array.number for place in schedule.outputs}
-        carries = span + 1 if schedule.keeps else 2
-        entries = {"saved": span, "chunk": self.chunk, "carried": 2, "carry": carries, "flag": 1}
-        for array in schedule.arrays:
-            self.strides[array.number] = prod(array.value.shape) * array.dtype.itemsize // real.itemsize
-            if array.kind in entries and array.number not in given_out:
-                self.put(array, np.empty((entries[array.kind], *array.value.shape), array.dtype))
-                self.periods[array.number] = entries[array.kind]
-        _, self.scratch_row = scratch_offsets(schedule)
-        self.scratch = np.empty(max(self.scratch_row * self.batch, 1), real)
-        sizes = [k * -(-n // 16) * 16 for k, n in (matrix_shape(value) for value, _ in schedule.packed)]
-        self.packed = [_aligned(size, real) for size in sizes]
-        self.packed_addresses = np.array([address(array) for array in self.packed], np.uint64)
-        self.matrices = np.zeros(len(self.packed), np.uint64)
-        self.matrix_rows, self.matrix_columns = (np.zeros(len(self.packed), np.int64) for _ in range(2))
-        self.weights: list[Any] = [None] * len(self.packed)
-        self.rows = [np.empty(self.batch * steps, np.uint64) for steps in (1, self.chunk, 1, self.chunk)]
-        self.job = Job(
-            kernels, address(self.addresses), address(self.strides), address(self.origins), address(self.periods),
-            address(self.packed_addresses), address(self.matrices), address(self.matrix_rows),
-            address(self.matrix_columns), address(self.scratch), *map(address, self.rows),
-            self.scratch_row, self.batch, self.chunk,
-        )  # fmt: skip
-
-    def put(self, array: Array, memory: Any) -> None:
-        """Let the code use this memory."""
-        if self.arrays.get(array.number) is not memory:
-            self.arrays[array.number] = memory
-            self.addresses[array.number] = address(memory)
-
-    def put_weight(self, number: int, weight: Any, transposed: bool) -> None:
-        """Let the code pack this matrix."""
-        if self.weights[number] is weight:
-            return
-        if any(stride % weight.itemsize for stride in weight.strides):
-            weight = np.ascontiguousarray(weight)
-        self.weights[number] = weight
-        rows, columns = weight.strides[:: -1 if transposed else 1]
-        self.matrices[number] = address(weight)
-        self.matrix_rows[number], self.matrix_columns[number] = rows // weight.itemsize, columns // weight.itemsize
-
-    def between(self, array: Array, boundary: int) -> Any:
-        """What an array of a state, or its gradient, holds between two steps."""
-        number = array.number
-        return self.arrays[number][(boundary - self.origins[number]) % self.periods[number]]
 
 
 def _loaded(text: str) -> Any:
@@ -139,17 +53,6 @@ def _loaded(text: str) -> Any:
     return library
 
 
-def address(array: Any) -> int:
-    found: int = array.__array_interface__["data"][0]
-    return found
-
-
-def _aligned(size: int, dtype: Any) -> Any:
-    memory = np.empty(size + LARGEST_VECTOR // dtype.itemsize, dtype)
-    first = -address(memory) % LARGEST_VECTOR // dtype.itemsize
-    return memory[first : first + size]
-
-
 class NativeExecutor:
     """A program as compiled C, ready to run.
 
@@ -157,6 +60,9 @@ class NativeExecutor:
         program: what to compute.
         backend: NumPy's.
         checkpoint_every: keep the state at each so many steps, and compute what is between anew for the backward.
+
+    Attributes:
+        x, carries, results: the arrays of what is given and of what comes out.
 
     Raises:
         NotExpressibleError: the program cannot be written in C, or not compiled here; says why.
@@ -179,11 +85,12 @@ class NativeExecutor:
         self.spare: list[Memory] = []
         schedule = self.schedule
         self._summed = {c.place.array.number for s in schedule.backward.sums for c in (s.left, s.right) if c}
-        self._outputs = [place.array for place in schedule.outputs]
-        given_out = {array.number for array in self._outputs}
+        self.x = schedule.places[step.x.index].array
+        self.results = [place.array for place in schedule.outputs]
+        given_out = {array.number for array in self.results}
         self._in_time = [a for a in schedule.arrays if a.kind in ("saved", "chunk", "carry")]
         self._in_time = [a for a in self._in_time if a.number not in given_out]
-        self._carries = [schedule.places[carry.index].array for carry in step.carries]
+        self.carries = [schedule.places[carry.index].array for carry in step.carries]
         self._seeds = [None if seed is None else schedule.places[seed.index].array for seed in step.carried]
         self._fixed = [a for a in schedule.arrays if a.kind == "constant"]
         self._weights = [(value.values[1].index, value.name == "linear") for value, _ in schedule.packed]
@@ -206,13 +113,13 @@ class NativeExecutor:
         for value in self.draw_values:
             self._give(run, value, np.empty((steps, *value.shape), value.dtype))
         new: dict[int, Any] = {}
-        for array in self._outputs:
+        for array in self.results:
             if array.number not in new:
                 more = int(array.kind == "carry")
                 new[array.number] = np.empty((steps + more, *array.value.shape), array.dtype)
                 memory.put(array, new[array.number])
-        self._constants(run)
-        carries = self._carries
+        self.give_constants(memory, run.known)
+        carries = self.carries
         current = states
         if schedule.flag is not None:
             memory.arrays[schedule.flag.number].fill(0)
@@ -226,7 +133,7 @@ class NativeExecutor:
             raise IndexError("an index is out of range")
         run.states = [np.array(state, carry.dtype) for state, carry in zip(current, step.carries, strict=True)]
         taken: set[int] = set()
-        for array, output in zip(self._outputs, step.outputs, strict=True):
+        for array, output in zip(self.results, step.outputs, strict=True):
             whole = new[array.number]
             result = whole[1:] if array.kind == "carry" else whole
             run.outputs.append(result.astype(output.dtype, copy=array.number in taken))
@@ -236,7 +143,7 @@ class NativeExecutor:
     def _forward_span(self, run: Run, number: int, states: list[Any]) -> None:
         memory, (first, last) = run.memory, run.memory.spans[number]
         self._move(memory, first)
-        for array, state in zip(self._carries, states, strict=True):
+        for array, state in zip(self.carries, states, strict=True):
             np.copyto(memory.between(array, first), state)
         for t in range(first, last) if self.draws else ():
             for value in self.draw_values:
@@ -244,7 +151,7 @@ class NativeExecutor:
                 like = [out] if value.op.inputs else []  # type: ignore[union-attr]  # a primitive
                 np.copyto(out, partial(value.op.forward, **value.attrs)(np, *like))  # type: ignore[union-attr]
         memory.span = number
-        self.library.forward(memory.job, self.pool, self._threads(last - first), first, last, memory.chunk)
+        self.library.forward(memory.job, self.pool, self.threads(last - first), first, last, memory.chunk)
 
     def _move(self, memory: Memory, first: int) -> None:
         """Let what is kept for a span begin with a step."""
@@ -259,13 +166,12 @@ class NativeExecutor:
         place = self.schedule.places[value.index].array
         run.memory.put(place, np.ascontiguousarray(array, place.dtype))
 
-    def _constants(self, run: Run) -> None:
+    def give_constants(self, memory: Memory, known: dict[int, Any]) -> None:
         """Let the code read what depends on parameters alone, and the matrices to pack."""
-        memory, real = run.memory, self.schedule.real
         for array in self._fixed:
-            memory.put(array, array.arranged(run.known[array.value.index]))
+            memory.put(array, array.arranged(known[array.value.index]))
         for number, (index, transposed) in enumerate(self._weights):
-            memory.put_weight(number, np.asarray(run.known[index], real), transposed)
+            memory.put_weight(number, np.asarray(known[index], self.schedule.real), transposed)
 
     # --- backward
 
@@ -298,7 +204,7 @@ class NativeExecutor:
                 self._again(run, number)
             first, last = memory.spans[number]
             more = int(number < len(memory.spans) - 1)
-            self.library.backward(memory.job, self.pool, self._threads(last - first), first, last, memory.chunk, more)
+            self.library.backward(memory.job, self.pool, self.threads(last - first), first, last, memory.chunk, more)
         for total in schedule.backward.sums:
             known[total.base.value.index] = total.base.finished(memory.arrays[total.array.number])
         for value, of, later in schedule.backward.later:
@@ -325,7 +231,11 @@ class NativeExecutor:
 
     # --- threads and memory
 
-    def _threads(self, steps: int) -> int:
+    def stepper(self, leaves: list[Any], states: list[Any]) -> Stepper | None:
+        """What runs the forward one step at a time; None if something must be done before or after each."""
+        return None if self.draws or self.schedule.flag is not None else Stepper(self, leaves, states)
+
+    def threads(self, steps: int) -> int:
         """How many threads are worth it."""
         return get_num_threads() if self._work * steps > WORK_OF_TWO and self.pool is not None else 1
 

@@ -10,7 +10,7 @@ static void spread(run_function *run, void (*task)(void *, int, int), struct job
 void forward(struct job *job, run_function *run, long workers, long first, long last, long chunk) {
     const long with_rows = workers < job->batch ? workers : job->batch;
     job->phase = 0;
-    spread(run, pack_all, job, workers);
+    if (job->pack) spread(run, pack_all, job, workers);
     for (long t = first; t < last; t += chunk) {
         job->first = t;
         job->last = t + chunk < last ? t + chunk : last;

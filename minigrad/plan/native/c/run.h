@@ -29,6 +29,7 @@ struct job {
     long first, last;       /* the steps of the chunk */
     long add;               /* whether sums go on, or begin anew */
     long phase;             /* 0: forward, 1: backward */
+    long pack;              /* whether to pack matrices, or they are packed already */
 };
 
 static inline __attribute__((always_inline, unused)) REAL row_sum(const REAL *x, const int count) {
