@@ -76,11 +76,11 @@ def test_means_are_over_examples_and_over_what_pairs_count() -> None:
     def step(model: Any, batch: Any) -> Any:
         x, y = batch
         loss = mg.mean(mg.square(model(x) - y))
-        return loss, {"x": mg.mean(x), "words": (x.sum(), 10 * batch.size), "size": batch.size, "none": (0, 0)}
+        return loss, {"x": mg.mean(x), "words": (x.sum(), 10 * batch.size), "many": batch.size, "none": (0, 0)}
 
     trainer = slope_trainer(step, lr=0.0)
     measured = trainer.evaluate(pairs(1.0, 2.0, 6.0))  # batches of 2 and 1: the mean of batch means would be 3.75
-    assert measured == pytest.approx({"loss": 4 * 41 / 3, "x": 3.0, "words": 0.3, "size": 5 / 3, "none": 0.0})
+    assert measured == pytest.approx({"loss": 4 * 41 / 3, "x": 3.0, "words": 0.3, "many": 5 / 3, "none": 0.0})
     history = trainer.fit(pairs(1.0, 2.0, 6.0), pairs(6.0, 1.0, 1.0), epochs=1)
     assert history["train_x"] == [3.0]
     assert history["validation_x"] == pytest.approx([8 / 3])
@@ -260,6 +260,7 @@ def test_records_tell_step_rate_norm_and_padding(tmp_path: Path) -> None:
         (lambda loss: (loss, 3), "the metrics must be a dict.*step returned int"),
         (lambda loss: (loss, {"loss": 3}), r"'loss' can only be a pair \(sum, count\)"),
         (lambda loss: (loss, {"loss": (1.0, 2.0, 3.0)}), "the metric 'loss' must be a number"),
+        (lambda loss: (loss, {"lr": 1.0}), "a metric cannot be called 'lr': the record of an update has that"),
         (lambda loss: (loss, {"a": "b"}), "the metric 'a' must be a number.*it is|returned str"),
         (lambda loss: (loss, {"a": mg.ones(2)}), r"returned Tensor\[2\]"),
         (lambda loss: loss.detach(), "no parameter of the model has a gradient"),

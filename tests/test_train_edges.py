@@ -203,6 +203,30 @@ def test_nor_do_two_threads_and_a_run_that_fails_lets_go(tmp_path: Path) -> None
     assert counting(out=tmp_path).fit(numbers(), epochs=1, resume=True).stopped == "epochs"
 
 
+@pytest.mark.parametrize("kind", ["batches", "streams"])
+def test_a_callback_that_evaluates_and_draws_does_not_change_the_run(kind: str) -> None:
+    class Samples(Callback):
+        def write(self, trainer: Any, *_: Any) -> None:
+            trainer.model.eval()
+            mg.normal(shape=5)
+
+        on_fit_start = on_epoch_start = on_step_end = on_epoch_end = write
+
+    def run(*callbacks: Callback) -> dict[str, Any]:
+        mg.seed(0)
+        trainer, train, validation = make(kind, None, callbacks)
+        if kind == "streams":
+            trainer.model.layers.training = False  # what was frozen stays so
+        modes.append([module.training for _, module in trainer.model.named_modules()])
+        trainer.fit(train, validation, epochs=2)
+        modes.append([module.training for _, module in trainer.model.named_modules()])
+        return state_of(trainer)
+
+    modes: list[list[bool]] = []
+    assert_same(run(Samples()), run())
+    assert modes[0] == modes[1] == modes[2] == modes[3]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_all_callbacks_are_closed_even_if_one_cannot_be(fails: bool) -> None:
     class Close(Callback):

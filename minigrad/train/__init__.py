@@ -12,7 +12,7 @@
 | `update.py`, `trouble.py` | one update; where a NaN comes from |
 | `run.py`, `trainer.py` | epochs until there is a reason to stop; `Trainer` |
 | `history.py`, `snapshot.py`, `saves.py` | how far a run has come; all that it needs to go on; its checkpoints |
-| `modes.py` | evaluating, the same random numbers again, Ctrl-C |
+| `modes.py` | evaluating, the same random numbers again, Ctrl-C, a folder for one run at a time |
 | `callbacks.py` | what can be done besides |
 | `bar.py`, `logs.py`, `curves.py` | such as a progress bar, JSON Lines, TensorBoard, curves as a PNG |
 """

@@ -16,8 +16,9 @@ __all__ = ["Callback"]
 class Callback:
     """Base class of callbacks. Override what is needed; each method does nothing here.
 
-    A callback may read all of the trainer, `trainer.progress` above all, and call `trainer.stop(reason)`. It must not
-    draw random numbers through minigrad, or the run is another one with it than without.
+    A callback may read all of the trainer, `trainer.progress` above all, and call `trainer.stop(reason)`. It may take
+    the model out of training and draw random numbers, to write samples say: afterwards both are as before, so that the
+    run is the same with it as without.
 
     >>> from minigrad.train import Callback
     >>> class StopAt(Callback):
@@ -44,7 +45,7 @@ class Callback:
         """
 
     def on_epoch_end(self, trainer: Trainer, record: Mapping[str, Any]) -> None:
-        """After each epoch and its validation, before the checkpoint is written.
+        """After each epoch and its validation, before the checkpoint is written (after it, if the epoch was cut short).
 
         Args:
             trainer: whose run it is.

@@ -13,6 +13,9 @@ from minigrad.tensor import Tensor
 
 __all__ = ["Means", "Outcome"]
 
+COLUMNS = ("step", "lr", "grad_norm", "size")
+"""What the record of an update holds besides the loss and the metrics."""
+
 
 @dataclass
 class Outcome:
@@ -46,6 +49,8 @@ class Outcome:
                 "the metrics must be a dict, in which 'loss' can only be a pair (sum, count), of what the loss is the "
                 f"mean of; step returned {describe(metrics)}"
             )
+        if taken := [name for name in metrics if name in COLUMNS]:
+            raise ValueError(f"a metric cannot be called {taken[0]!r}: the record of an update has that of its own")
         value, size = float(loss.item()), _size(batch)
         sums = {name: _sum_of(name, metric, size) for name, metric in metrics.items()}
         return cls(loss, value, {"loss": (value * size, size), **sums})

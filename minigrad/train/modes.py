@@ -19,20 +19,30 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["evaluating", "interrupts", "locked", "same_draws"]
+__all__ = ["evaluating", "interrupts", "locked", "modes_of", "put_back", "same_draws"]
+
+
+def modes_of(model: Module) -> list[tuple[Module, bool]]:
+    """Which parts of a model are in training."""
+    return [(module, module.training) for _, module in model.named_modules()]
+
+
+def put_back(modes: list[tuple[Module, bool]]) -> None:
+    """Have them so again."""
+    for module, mode in modes:
+        module.training = mode
 
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
     """The model out of training, without gradients; afterwards each part and the random numbers are as before."""
-    modes = [(module, module.training) for _, module in model.named_modules()]
+    modes = modes_of(model)
     model.eval()
     try:
         with no_grad(), same_draws(random_state()):
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        put_back(modes)
 
 
 @contextmanager

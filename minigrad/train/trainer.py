@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from minigrad.backend import random_state
 from minigrad.module import Module
 from minigrad.optimizers import is_number
 from minigrad.train.bar import ProgressBar
@@ -14,7 +16,7 @@ from minigrad.train.callbacks import Callback
 from minigrad.train.history import History, Progress
 from minigrad.train.logs import JsonLines
 from minigrad.train.metrics import Means
-from minigrad.train.modes import locked
+from minigrad.train.modes import locked, modes_of, put_back, same_draws
 from minigrad.train.run import Run, evaluate
 from minigrad.train.saves import Saves
 from minigrad.train.schedules import as_schedule
@@ -103,7 +105,7 @@ class Trainer:
         self.model, self.optimizer, self.step = model, optimizer, step
         self.updater = Updater(model, optimizer, step, clip_norm, None if schedule is None else as_schedule(schedule))
         self.saves = None if out is None else Saves(out, keep)
-        self.save_every = save_every
+        self.save_every, self._modes = save_every, modes_of(model)
         self._helpers: list[Callback] = [] if self.saves is None else [JsonLines(self.saves.folder / "metrics.jsonl")]
         self._helpers += [ProgressBar()] if progress else []
         self._begin()
@@ -148,7 +150,8 @@ class Trainer:
                 default with `patience` only: without, the model has the weights of the last update, and
                 `history.best_epoch` says which epoch was better.
             resume: go on with the run whose checkpoints are in `out`, bit for bit: with its weights, optimizer state,
-                random numbers, position in the data, schedule, carried state and records.
+                random numbers, position in the data, schedule, carried state and records. The optimizer's settings too
+                are then those of the checkpoint; `clip_norm`, `patience` and the callbacks are what this trainer has.
 
         Returns:
             The history.
@@ -176,6 +179,7 @@ class Trainer:
             self.total, self.stopped = (epochs or 0) * len(train) if steps is None else steps, ""
             if not self.model.training:
                 self.model.train()
+            self._modes = modes_of(self.model)
             self.updater.settle()
             Run(self, train, validation, epochs, monitor, mode, patience).start(new=not resume)
         restore_best = patience is not None if restore_best is None else restore_best
@@ -198,9 +202,12 @@ class Trainer:
         self.stopped = self.stopped or reason
 
     def tell(self, event: str, *arguments: Any) -> None:
-        """Call a method of all callbacks."""
-        for callback in self.all_callbacks:
-            getattr(callback, event)(self, *arguments)
+        """Call a method of all callbacks. Random numbers that they draw are not the run's, and the model trains on."""
+        with same_draws(random_state()) if self.callbacks else nullcontext():
+            for callback in self.all_callbacks:
+                getattr(callback, event)(self, *arguments)
+        if not self.model.training:
+            put_back(self._modes)
 
     @property
     def last_good(self) -> str:
