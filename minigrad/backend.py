@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,17 @@ class Backend:
         start = array.reshape(-1)[offset // array.dtype.itemsize :]
         return self.xp.lib.stride_tricks.as_strided(start, shape, strides)
 
+    def place(self, array: Array) -> str:
+        """Where an array is, in words: arrays meet only in one place."""
+        return self.name
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Work that may run beside what follows, until `join`: a second stream of a GPU, and elsewhere nothing new."""
+        return nullcontext()
+
+    def join(self) -> None:
+        """Let what follows wait for what was put aside."""
+
     def __repr__(self) -> str:
         return f"<Backend {self.name}>"
 
@@ -89,10 +101,16 @@ def _add_rows(buffer: Array, rows: Array, values: Array) -> None:
 
 
 class CuPyBackend(Backend):
-    """Arrays in an NVIDIA GPU's memory. Loading it imports CuPy and asks for a CUDA device."""
+    """Arrays in an NVIDIA GPU's memory. Loading it imports CuPy and asks for a CUDA device.
+
+    Attributes:
+        tf32: whether products of float32 may round their factors to TF32's 10 bits of mantissa: only where the
+            environment has `CUPY_TF32=1`, which CuPy follows too.
+    """
 
     name = "cupy"
     compiles = "cuda"
+    tf32: bool = False
 
     def __init__(self) -> None:
         try:
@@ -109,8 +127,11 @@ class CuPyBackend(Backend):
             raise BackendUnavailableError(_no_device(str(error))) from error
         if not devices:
             raise BackendUnavailableError(_no_device("no device is visible"))
+        _check_capability(cupy)
         self.xp = cupy
         self.array_types = (cupy.ndarray,)
+        self.tf32 = os.environ.get("CUPY_TF32") == "1"
+        self._sides: dict[Any, Any] = {}
 
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
         host: np.ndarray[Any, Any] = array.get()
@@ -119,10 +140,53 @@ class CuPyBackend(Backend):
     def add_at(self, buffer: Array, index: Any, values: Array) -> None:
         self.xp.add.at(buffer, index, values)
 
+    def place(self, array: Array) -> str:
+        return f"CUDA device {array.device.id}"
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        outside, side = self.xp.cuda.get_current_stream(), self._side()
+        if outside.ptr == side.ptr:  # there are only two
+            yield
+            return
+        side.wait_event(outside.record())
+        with side:
+            yield
+
+    def join(self) -> None:
+        current, side = self.xp.cuda.get_current_stream(), self._side()
+        if current.ptr != side.ptr:
+            current.wait_event(side.record())
+
+    def _side(self) -> Any:
+        """The second stream of this thread on the current device."""
+        key = threading.get_ident(), self.xp.cuda.Device().id
+        if key not in self._sides:
+            self._sides[key] = self.xp.cuda.Stream(non_blocking=True)
+        return self._sides[key]
+
+
+OLDEST = {11: 35, 12: 50, 13: 75}
+"""The oldest compute capability, times 10, that the libraries of a CUDA version are built for."""
+
+
+def _check_capability(cupy: Any) -> None:
+    major = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    capability, oldest = cupy.cuda.Device().compute_capability, OLDEST.get(major, OLDEST[13])
+    if int(capability) < oldest:
+        raise BackendUnavailableError(
+            f"this GPU has compute capability {capability[:-1]}.{capability[-1]}, and CUDA {major} needs "
+            f"{oldest // 10}.{oldest % 10} or newer. Install CuPy for an older CUDA, choose another GPU with "
+            "CUDA_VISIBLE_DEVICES, or use the numpy backend."
+        )
+
 
 def _no_device(reason: str) -> str:
+    what = "no CUDA device"
+    if "InsufficientDriver" in reason:
+        what = "no NVIDIA driver, or one that is too old for it, and so no CUDA device"
     return (
-        f"CuPy is installed, but it finds no CUDA device ({reason}). The cupy backend needs an NVIDIA GPU "
+        f"CuPy is installed, but it finds {what} ({reason}). The cupy backend needs an NVIDIA GPU "
         "with its driver; check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use the numpy backend."
     )
 

@@ -76,7 +76,15 @@ def _made_like_parameters(init_state: Callable[[Any, int], Any]) -> Callable[[An
 
 def checked_step(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     """`cell.step`, or an error that says what it should have returned."""
-    result = cell.step(x, state)
+    try:
+        result = cell.step(x, state)
+    except TypeError as error:
+        if "Implicit conversion to a NumPy array" not in str(error):
+            raise
+        raise TypeError(
+            f"{type(cell).__name__}.step gives an array of the GPU to NumPy ({error}). Compute with minigrad's "
+            "functions, mg.tanh and the like, which run where their tensors are"
+        ) from error
     if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
         raise TypeError(
             f"{type(cell).__name__}.step must return (y, state), the output tensor and then the new state; "

@@ -178,7 +178,7 @@ def primitive(forward: Callable[Concatenate[Any, P], Any]) -> Callable[P, Tensor
         backend = by_type.get(type(arrays[0])) if arrays else None
         try:
             y = compute((backend or _backend_of(op, arrays)).xp, *arrays, **attrs)
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, IndexError, MemoryError) as error:
             raise _explained(op, arrays, error) from error
         if not any_tensor:
             return y
@@ -317,17 +317,29 @@ def _backend_of(op: Primitive, arrays: list[Any]) -> Backend:
 def _explained(op: Primitive, arrays: list[Any], error: Exception) -> Exception:
     """An error of the array library with the operation and its operands named."""
     names = op.inputs if not op.variadic else [f"{op.inputs[0]}[{index}]" for index in range(len(arrays))]
-    places = {name: by_type[type(a)].name for name, a in zip(names, arrays, strict=False) if type(a) in by_type}
+    known = {name: array for name, array in zip(names, arrays, strict=False) if type(array) in by_type}
+    places = {name: by_type[type(array)].name for name, array in known.items()}
     if len(set(places.values())) > 1:
         where = ", ".join(f"{name} is on {place}" for name, place in places.items())
         first, other = next(iter(places)), next(n for n, p in places.items() if p != next(iter(places.values())))
         return DeviceMismatchError(
             f"{op.name}: {where}. Move one of them: {other}.to({places[first]!r}), or {first}.to({places[other]!r})"
         )
+    places = {name: by_type[type(array)].place(array) for name, array in known.items()}
+    if len(set(places.values())) > 1:
+        where = ", ".join(f"{name} is on {place}" for name, place in places.items())
+        return DeviceMismatchError(
+            f"{op.name}: {where}. Make both on one device: inside `with cupy.cuda.Device(n):`, with arrays copied to it"
+        )
     shapes = ", ".join(f"{name} {_described(array)}" for name, array in zip(names, arrays, strict=False))
-    kind = next(kind for kind in (TypeError, IndexError, ValueError) if isinstance(error, kind))
+    kind = next(kind for kind in (TypeError, IndexError, ValueError, MemoryError) if isinstance(error, kind))
     message = str(error).removeprefix(f"{op.name}: ").removeprefix(f"{op.name}() ")
+    if kind is MemoryError:
+        message = f"{message.rstrip('.')}. {LESS_MEMORY}"
     return kind(f"{op.name}: {message} (with {shapes})" if shapes else f"{op.name}: {message}")
+
+
+LESS_MEMORY = "Less memory is needed with a smaller batch, a shorter window of steps, or checkpoint_every=n"
 
 
 def _described(array: Any) -> str:

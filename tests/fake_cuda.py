@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minigrad.backend import CuPyBackend
 from minigrad.testing.strict import StrictArray, StrictBackend, StrictNamespace
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
@@ -223,6 +224,8 @@ class Cuda:
         self.current = [self.null]
         self.launched_on: list[int] = []
         self.device = 0
+        self.elsewhere: dict[int, int] = {}
+        """Devices of arrays that are not on device 0, by the identity of their host array."""
         self.runtime = SimpleNamespace(runtimeGetVersion=lambda: 12090)
         self.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         self.blas = Blas(self)
@@ -281,9 +284,11 @@ class FakeCudaBackend(StrictBackend):
     name = "fake-cuda"
     compiles = "cuda"
     tf32 = False
+    aside, join, _side, place = CuPyBackend.aside, CuPyBackend.join, CuPyBackend._side, CuPyBackend.place
 
     def __init__(self) -> None:
         self.xp = Namespace()
+        self._sides: dict[Any, Any] = {}
 
 
 def install(monkeypatch: Any) -> FakeCudaBackend:
@@ -309,6 +314,8 @@ def install(monkeypatch: Any) -> FakeCudaBackend:
         monkeypatch.setattr(StrictArray, name, counted(name))
     pointer = property(lambda self: SimpleNamespace(ptr=self._host.__array_interface__["data"][0]))
     monkeypatch.setattr(StrictArray, "data", pointer, raising=False)
+    device_of = property(lambda self: SimpleNamespace(id=backend.xp.cuda.elsewhere.get(id(self._host), 0)))
+    monkeypatch.setattr(StrictArray, "device", device_of, raising=False)
     monkeypatch.setitem(backends.by_type, StrictArray, backend)
     monkeypatch.setattr(device, "load_library", lambda xp: xp.cuda.blas)
     monkeypatch.setattr(blas, "WORKSPACE_BYTES", 1 << 12)

@@ -118,7 +118,10 @@ class FakeCuda(types.ModuleType):
             return devices
 
         runtime = types.SimpleNamespace(getDeviceCount=count, CUDARuntimeError=self.CUDARuntimeError)
-        self.cuda = types.SimpleNamespace(runtime=runtime)
+        runtime.runtimeGetVersion = lambda: 12090
+        self.cuda = types.SimpleNamespace(
+            runtime=runtime, Device=lambda: types.SimpleNamespace(compute_capability="90")
+        )
         self.ndarray = type("ndarray", (), {})
 
 

@@ -23,8 +23,8 @@ This is the program, which knows no executor. The one for NumPy and CuPy arrays:
 | `workspace.py` | the memory of one run, and the views of it that these calls take |
 | `executor.py` | a run, chunk by chunk, forward and backward |
 
-`native/` holds another, which writes the program as C, and `cuda/` one that writes it as kernels for a GPU. At last what
-connects it with the rest:
+`native/` holds another, which writes the program as C, and `cuda/` one that writes it as kernels for a GPU. At last
+what connects it with the rest:
 
 | file | what it does |
 | --- | --- |

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from minigrad.plan.cuda.blas import Blas, load_library
-
-OLDEST = 70
-"""The oldest compute capability, times 10, that current CUDA versions compile for."""
 
 
 class Lane:
@@ -43,12 +39,12 @@ class Device:
 
     @property
     def lane(self) -> Lane:
-        """That of the stream which is current in this thread: the side stream has one of its own."""
-        number = getattr(self._local, "number", 0)
+        """That of the stream which is current in this thread."""
+        pointer = self.xp.cuda.get_current_stream().ptr
         lanes = self._local.__dict__.setdefault("lanes", {})
-        if number not in lanes:
-            lanes[number] = Lane(self.xp, self._library, self.tf32)
-        found: Lane = lanes[number]
+        if pointer not in lanes:
+            lanes[pointer] = Lane(self.xp, self._library, self.tf32)
+        found: Lane = lanes[pointer]
         return found
 
     def ready(self) -> Lane:
@@ -69,28 +65,6 @@ class Device:
             finally:
                 graph = stream.end_capture()
         return graph
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Put work on a second stream, which begins when all that is before it is done. See `join`."""
-        if getattr(self._local, "number", 0):
-            yield  # there are only two
-            return
-        side = self._local.__dict__.setdefault("side", None) or self.xp.cuda.Stream(non_blocking=True)
-        self._local.side = side
-        side.wait_event(self.xp.cuda.get_current_stream().record())
-        self._local.number = 1
-        try:
-            with side:
-                yield
-        finally:
-            self._local.number = 0
-
-    def join(self) -> None:
-        """Let the current stream wait for what has been put aside."""
-        side = getattr(self._local, "side", None)
-        if side is not None and not getattr(self._local, "number", 0):
-            self.xp.cuda.get_current_stream().wait_event(side.record())
 
 
 _devices: dict[Any, Device] = {}

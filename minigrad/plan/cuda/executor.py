@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from minigrad.backend import Backend, random_state, set_random_state, use_backend
+from minigrad.errors import DeviceMismatchError
 from minigrad.plan.cuda.device import Device, Lane, device_of
 from minigrad.plan.cuda.layout import Kernel, Place, Product
 from minigrad.plan.cuda.memory import Memory
 from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.sections import Section
 from minigrad.plan.cuda.source import module, write
-from minigrad.plan.executor import owned, evaluate
+from minigrad.plan.executor import evaluate, owned
 from minigrad.plan.program import Program
 
 MOST_ELEMENTS = (1 << 31) - (1 << 20)
@@ -99,6 +100,7 @@ class CudaExecutor:
         """Run over x (T, B, ...); see `plan.executor.Executor.forward`."""
         step, schedule, xp = self.program.step, self.schedule, self.backend.xp
         steps: int = x.shape[0]
+        self._check_places(x, states, leaves)
         known = self.constants | {v.index: array for (v, _), array in zip(step.leaves, leaves, strict=True)}
         evaluate(self.program.bins["constant"], known, self.backend)
         memory = self._memory(steps)
@@ -119,6 +121,20 @@ class CudaExecutor:
             current = [memory.arrays[carry.array.number][last - first] for carry in carries]
         run.states = [state.copy() for state in current]
         return run
+
+    def _check_places(self, x: Any, states: list[Any], leaves: list[Any]) -> None:
+        """Raise unless all that is given is on the current device."""
+        step, place = self.program.step, self.backend.place
+        here = f"CUDA device {self.backend.xp.cuda.Device().id}"
+        if all(place(array) == here for array in (x, *states, *leaves)):
+            return
+        names = [value.attrs["name"] for value in (*step.carries, *(leaf for leaf, _ in step.leaves))]
+        places = dict(zip(["x", *names], map(place, (x, *states, *leaves)), strict=True))
+        found = ", ".join(f"{name} on {where}" for name, where in places.items() if where != here)
+        raise DeviceMismatchError(
+            f"{here} is the current one, but there is {found}. Make all of them on one device and run them there: "
+            "inside `with cupy.cuda.Device(n):`, with arrays copied to it"
+        )
 
     def _forward_span(self, run: Run, number: int, carries: list[Place], states: list[Any]) -> None:
         memory, schedule, step = run.memory, self.schedule, self.program.step
@@ -217,7 +233,7 @@ class CudaExecutor:
         self._once(self.device.ready(), memory, after, 0, rows)
 
     def _loop(self, memory: Memory, loop: Section, steps: int, backwards: bool) -> None:
-        key = loop.name, steps, id(self.device.lane)
+        key = loop.name, steps, self.device.lane  # whose memory for products the graph uses
 
         def through(lane: Lane) -> None:
             for t in reversed(range(steps)) if backwards else range(steps):

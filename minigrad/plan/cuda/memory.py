@@ -11,6 +11,9 @@ from minigrad.plan.cuda.schedule import Schedule
 ONE_MORE = frozenset({"carry", "carried"})
 """Kinds of arrays that have one entry more than there are steps: what is between these."""
 
+FOR_ONE_STEP = frozenset({"scratch", "constant", "matrix"})
+"""Kinds of arrays that have no entry for each step."""
+
 
 class Memory:
     """Memory for a run of so many steps.
@@ -35,13 +38,30 @@ class Memory:
         self.arrays: dict[int, Any] = {}
         self.graphs: dict[Any, Any] = {}
         self.runs: dict[Any, int] = {}
-        for array in schedule.arrays:
-            if self.is_fixed(array):
-                shape = array.value.shape
-                if array.kind not in ("scratch", "constant", "matrix"):
-                    shape = (span + (array.kind in ONE_MORE), *shape)
-                self.arrays[array.number] = xp.empty(shape, dtype=schedule.real)
-        self.ones = xp.ones(span * schedule.batch, dtype=schedule.real)
+        shapes = {array.number: self._shape(array, span) for array in schedule.arrays if self.is_fixed(array)}
+        try:
+            for number, shape in shapes.items():
+                self.arrays[number] = xp.empty(shape, dtype=schedule.real)
+            self.ones = xp.ones(span * schedule.batch, dtype=schedule.real)
+        except MemoryError as error:
+            raise MemoryError(self._told(shapes, span, str(error))) from error
+
+    def _shape(self, array: Array, span: int) -> tuple[int, ...]:
+        """What an array takes for so many steps."""
+        shape = array.value.shape
+        return shape if array.kind in FOR_ONE_STEP else (span + (array.kind in ONE_MORE), *shape)
+
+    def _told(self, shapes: dict[int, tuple[int, ...]], span: int, reason: str) -> str:
+        """That there is too little memory: for what, and what to reduce."""
+        sizes = {number: prod(shape) * self.schedule.real.itemsize for number, shape in shapes.items()}
+        large = sorted(sizes, key=lambda number: -sizes[number])[:3]
+        arrays = ", ".join(f"{self.schedule.arrays[n].name} {shapes[n]} {sizes[n]:,} bytes" for n in large)
+        more = "" if span < self.steps else ", and checkpoint_every=n keeps every n-th state only"
+        return (
+            f"a run of {self.steps} steps of x {self.schedule.step.x.shape} keeps {sum(sizes.values()):,} bytes for "
+            f"{span} steps on the GPU (the largest: {arrays}), and that is more than is free: {reason.rstrip('.')}. "
+            f"A smaller batch or a shorter window of steps (k2 of mg.tbptt) takes less{more}"
+        )
 
     def is_fixed(self, array: Array) -> bool:
         """Whether an array is always in the same memory."""
@@ -99,8 +119,3 @@ class Memory:
         if total.base.by_row:
             n, row, rows = n * batch, row * batch, steps
         blas.product(itemsize, (self.ones.data.ptr, 1, True), (left, row, False), (out, n), (1, n, rows), adds)
-
-    @property
-    def nbytes(self) -> int:
-        """How much there is."""
-        return sum(prod(array.shape) * array.dtype.itemsize for array in self.arrays.values())

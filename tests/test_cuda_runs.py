@@ -1,0 +1,313 @@
+"""What runs on the device, when, and what goes over the bus: counted on a stand-in for the device."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import fake_cuda
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import backend as backends
+
+pytestmark = [
+    pytest.mark.host_only("it has a stand-in of its own"),
+    pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ to compile the kernels for the CPU"),
+]
+STEPS = 6
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The pretended backend."""
+    return fake_cuda.install(monkeypatch)
+
+
+@pytest.fixture
+def cuda(fake: Any) -> Any:
+    """The pretended `cupy.cuda`."""
+    return fake.xp.cuda
+
+
+def data(steps: int = STEPS) -> Any:
+    return mg.normal(shape=(steps, 3, 2))
+
+
+def step(layer: Any, x: Any) -> None:
+    """A training step, without anything that wants to see a number."""
+    ys, _ = layer(x)
+    (ys * ys).sum().backward()
+    layer.zero_grad()
+
+
+# --- graphs
+
+
+def test_the_loop_is_called_once_step_by_step_and_then_launched(cuda: Any) -> None:
+    layer, x = mg.Recurrent(mg.LSTMCell(2, 5), engine="plan"), data()
+    step(layer, x)
+    assert (cuda.counts["captures"], cuda.counts["graphs"]) == (0, 0)
+    assert cuda.counts["kernels"] == 2 * STEPS
+    step(layer, x)
+    assert (cuda.counts["captures"], cuda.counts["graphs"]) == (2, 2)
+    calls = cuda.counts["kernels"], cuda.counts["products"]
+    step(layer, x)
+    step(layer, x)
+    assert (cuda.counts["captures"], cuda.counts["graphs"]) == (2, 6)
+    before_and_after_the_loop = 2 * 3  # two steps, each with one product before it, and two sums of products and rows
+    assert cuda.counts["kernels"] == calls[0]
+    assert cuda.counts["products"] - calls[1] == before_and_after_the_loop + 2
+
+
+def test_the_number_of_calls_does_not_grow_with_the_steps(cuda: Any) -> None:
+    def calls(steps: int) -> Any:
+        layer, x = mg.Recurrent(mg.GRUCell(2, 5), engine="plan"), data(steps)
+        for _ in range(2):
+            step(layer, x)
+        cuda.counts.clear()
+        step(layer, x)
+        return dict(cuda.counts)
+
+    assert calls(4) == calls(40)
+
+
+def test_another_length_has_a_graph_of_its_own(cuda: Any) -> None:
+    layer = mg.Recurrent(mg.RNNCell(2, 5), engine="plan")
+    for _ in range(2):
+        step(layer, data(4))
+    assert cuda.counts["captures"] == 2
+    for _ in range(2):
+        step(layer, data(7))
+    assert cuda.counts["captures"] == 4
+
+
+def test_spans_share_a_graph(cuda: Any) -> None:
+    layer = mg.Recurrent(mg.RNNCell(2, 5), engine="plan", checkpoint_every=2)
+    step(layer, data(6))
+    assert (cuda.counts["captures"], cuda.counts["graphs"]) == (2, 6)  # 3 and 2 again forward, 3 backward; first not
+
+
+def test_a_captured_graph_is_of_the_side_stream_too(cuda: Any) -> None:
+    layer, x = mg.Bidirectional(mg.LSTMCell(2, 5), engine="plan"), data()
+    for _ in range(2):
+        step(layer, x)
+    cuda.launched_on.clear()
+    step(layer, x)
+    ahead, back, *backward = cuda.launched_on
+    assert ahead != back
+    assert back == cuda.null.ptr
+    assert backward == [back, back]
+    side = fake_cuda.Stream.all[ahead]
+    assert side.non_blocking
+    assert side.waited_for[-1] == back, "what came before must be done first"
+    assert cuda.null.waited_for[-1] == ahead, "what follows must wait for both"
+
+
+def test_directions_agree_with_the_tape(cuda: Any) -> None:
+    mg.set_default_dtype("float64")
+    plan = mg.Bidirectional(mg.GRUCell(2, 5), engine="plan")
+    tape = mg.Bidirectional(mg.GRUCell(2, 5), engine="tape")
+    tape.load_state_dict(plan.state_dict())
+    x = mg.tensor(data().numpy().astype("float64"))
+    for _ in range(3):
+        found, expected = (layer(x, lengths=[6, 2, 4]) for layer in (plan, tape))
+        for layer, (ys, _) in ((plan, found), (tape, expected)):
+            layer.zero_grad()
+            (ys * ys).sum().backward()
+        np.testing.assert_allclose(found[0].numpy(), expected[0].numpy(), rtol=1e-12)
+        for a, b in zip(plan.parameters(), tape.parameters(), strict=True):
+            np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-10, atol=1e-12)
+
+
+# --- what goes over the bus
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_a_training_step_copies_nothing_and_waits_for_nothing(cuda: Any, name: str) -> None:
+    layer, x = mg.recurrent(name, 2, 5, num_layers=2, bidirectional=True), data()
+    optimizer = mg.optimizer("sgd", layer.parameters(), lr=0.1)
+    targets = mg.zeros((STEPS, 3, 10))
+    loss = mg.loss("mse")
+
+    def train() -> mg.Tensor:
+        ys, _ = layer(x)
+        value: mg.Tensor = loss(ys, targets)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return value
+
+    for _ in range(2):
+        train()
+    cuda.counts.clear()
+    value = train()
+    assert cuda.counts["graphs"] == 8
+    assert cuda.counts["to host"] == cuda.counts["to device"] == cuda.counts["synchronized"] == 0
+    value.item()
+    assert cuda.counts["to host"] == 1
+
+
+def test_random_masks_are_moved_once(cuda: Any) -> None:
+    class Dropping(mg.Cell):
+        def __init__(self) -> None:
+            self.over = mg.Linear(2, 2)
+
+        def init_state(self, batch_size: int) -> mg.Tensor:
+            return mg.zeros((batch_size, 2))
+
+        def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+            state = mg.tanh(self.over(state) + x) * mg.dropout_mask(x, 0.5)
+            return state, state
+
+    layer, x = mg.Recurrent(Dropping(), engine="plan"), data()
+    step(layer, x)
+    cuda.counts.clear()
+    step(layer, x)
+    assert "compiled to CUDA" in layer.explain()
+    assert cuda.counts["to device"] == 1
+    assert cuda.counts["to host"] == 0
+
+
+def test_the_stand_in_sees_a_copy_during_a_capture(cuda: Any, fake: Any) -> None:
+    """The tests above would not be worth much otherwise."""
+    stream = cuda.Stream(non_blocking=True)
+    array = fake.xp.zeros(3)
+    with stream:
+        stream.begin_capture()
+        for work in (array.get, lambda: fake.xp.zeros(3), lambda: fake.asarray([1.0])):
+            with pytest.raises(RuntimeError, match="while a stream is captured"):
+                work()
+        stream.end_capture()
+
+
+# --- explain
+
+
+def test_explain_shows_the_work_and_the_kernels() -> None:
+    layer = mg.Recurrent(mg.LSTMCell(2, 5))
+    layer(data())
+    text = layer.explain()
+    assert "compiled to CUDA" in text
+    assert "forward, at each step: step_linear_9 = state_0 @ weight_hh.T (cuBLAS)" in text
+    assert 'extern "C" __global__ void forward(' in text
+
+
+# --- errors
+
+
+def test_too_little_memory_says_what_takes_it_and_what_to_reduce(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = mg.Recurrent(mg.LSTMCell(2, 5), engine="plan"), data()
+    empty = fake.xp.empty
+
+    def limited(shape: Any, dtype: Any = float) -> Any:
+        if shape == (STEPS + 1, 3, 5):
+            raise fake_cuda.OutOfMemoryError("Out of memory allocating 420 bytes (allocated so far: 9,999 bytes).")
+        return empty(shape, dtype=dtype)
+
+    monkeypatch.setattr(fake.xp, "empty", limited)
+    with pytest.raises(MemoryError) as caught:
+        layer(x)
+    text = str(caught.value)
+    for words in (
+        "6 steps of x (3, 2)",
+        "all_linear_7 (6, 3, 20) 1,440 bytes",
+        "Out of memory allocating 420 bytes",
+        "smaller batch",
+        "shorter window",
+        "checkpoint_every=n",
+    ):
+        assert words in text
+
+
+def test_too_little_memory_in_an_operation_names_it(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*args: Any, **options: Any) -> Any:
+        raise fake_cuda.OutOfMemoryError("Out of memory allocating 12 bytes.")
+
+    a = mg.ones((2, 3))
+    monkeypatch.setattr(fake.xp, "tanh", refusing)
+    with pytest.raises(MemoryError, match=r"tanh: Out of memory allocating 12 bytes\. .*smaller batch.*\(2, 3\)"):
+        mg.tanh(a)
+
+
+def test_arrays_of_two_devices_in_a_run(cuda: Any) -> None:
+    layer, x = mg.Recurrent(mg.RNNCell(2, 5), engine="plan"), data()
+    cuda.elsewhere[id(layer.cell.weight_hh.data._host)] = 1
+    with pytest.raises(mg.DeviceMismatchError) as caught:
+        layer(x)
+    for words in ("CUDA device 0 is the current one", "weight_hh on CUDA device 1", "cupy.cuda.Device(n)"):
+        assert words in str(caught.value)
+
+
+def test_arrays_of_two_devices_in_an_operation(cuda: Any, fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*args: Any) -> Any:
+        raise ValueError("Array device must be same as the current device")
+
+    a, b = mg.ones(3), mg.ones(3)
+    cuda.elsewhere[id(b.data._host)] = 1
+    monkeypatch.setattr(fake.xp, "maximum", refusing)
+    with pytest.raises(mg.DeviceMismatchError, match=r"maximum: x1 is on CUDA device 0, x2 is on CUDA device 1\. Make"):
+        mg.maximum(a, b)
+
+
+@pytest.mark.parametrize("engine", ["auto", "tape"])
+def test_a_cell_that_gives_the_gpus_array_to_numpy_is_named(engine: str) -> None:
+    class Leaking(mg.Cell):
+        def init_state(self, batch_size: int) -> mg.Tensor:
+            return mg.zeros((batch_size, 2))
+
+        def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+            return x, mg.tensor(np.asarray(x.data)) + state
+
+    with pytest.raises(TypeError, match=r"Leaking\.step gives an array of the GPU to NumPy .* mg\.tanh"):
+        mg.Recurrent(Leaking(), engine=engine)(data())
+
+
+class Cupy:
+    """A `cupy` whose driver, or whose device, is of no use."""
+
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    ndarray = type("ndarray", (), {})
+
+    def __init__(self, error: str = "", version: int = 13000, capability: str = "90") -> None:
+        def count() -> int:
+            if error:
+                raise self.CUDARuntimeError(error)
+            return 1
+
+        runtime = SimpleNamespace(
+            getDeviceCount=count, CUDARuntimeError=self.CUDARuntimeError, runtimeGetVersion=lambda: version
+        )
+        self.cuda = SimpleNamespace(
+            runtime=runtime, Device=lambda: SimpleNamespace(compute_capability=capability, id=0)
+        )
+
+
+@pytest.mark.parametrize(
+    ("cupy", "words"),
+    [
+        (Cupy("cudaErrorInsufficientDriver: CUDA driver version is insufficient"), "no NVIDIA driver, or one that is"),
+        (Cupy("cudaErrorNoDevice: no CUDA-capable device is detected"), "it finds no CUDA device"),
+        (Cupy(capability="70"), "compute capability 7.0, and CUDA 13 needs 7.5 or newer"),
+        (Cupy(version=12090, capability="37"), "compute capability 3.7, and CUDA 12 needs 5.0 or newer"),
+    ],
+)
+def test_a_device_that_is_missing_or_too_old(cupy: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(mg.BackendUnavailableError, match=words) as caught:
+        backends.CuPyBackend()
+    assert "numpy backend" in str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("0", False), (None, False)])
+def test_tf32_is_off_unless_asked_for(value: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", Cupy())
+    monkeypatch.delenv("CUPY_TF32", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CUPY_TF32", value)
+    assert backends.CuPyBackend().tf32 is expected
