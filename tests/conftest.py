@@ -1,10 +1,14 @@
-"""Every test runs once per backend: on NumPy, on the strict stand-in for a GPU, and on CuPy where there is one."""
+"""Every test runs once per backend: on NumPy, on the strict stand-in for a GPU, and on CuPy where there is one.
+
+Those that are marked both_executors run on NumPy once more, with the plan's programs compiled to C.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +18,7 @@ from hypothesis import settings
 
 import minigrad as mg
 from minigrad.backend import load_backend, register_backend
+from minigrad.plan.native.toolchain import unavailable
 from minigrad.testing.strict import StrictBackend
 
 os.environ["COLUMNS"] = "200"  # tables are as wide in a worker as in a terminal
@@ -34,9 +39,20 @@ except mg.BackendUnavailableError as _error:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the one process that starts the others, which share its folder
+        config.add_cleanup(_share_compiled_code())
     config.addinivalue_line("markers", "host_only(reason): the backend makes no difference; runs once, on numpy")
     config.addinivalue_line("markers", "both_engines: layers that choose an engine run compiled, and on the tape")
+    config.addinivalue_line("markers", "both_executors: programs of the plan run as array calls, and compiled to C")
+    config.addinivalue_line("markers", "one_executor(reason): not in C, in a module that is marked both_executors")
     config.addinivalue_line("markers", "one_engine(reason): not twice, in a module that is marked both_engines")
+
+
+def _share_compiled_code() -> Callable[[], None]:
+    """Keep what is compiled in a folder of this run alone; gives what deletes it."""
+    folder = tempfile.TemporaryDirectory(prefix="minigrad-tests-")
+    os.environ["MINIGRAD_CACHE"] = folder.name
+    return folder.cleanup
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -44,7 +60,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         host_only = next(metafunc.definition.iter_markers("host_only"), None)
         if host_only is not None and not (host_only.args or host_only.kwargs):
             raise pytest.UsageError(f"{metafunc.definition.nodeid}: host_only needs a reason")
-        metafunc.parametrize("backend", ["numpy"] if host_only else BACKENDS, indirect=True)
+        ways = ["numpy"] if host_only else BACKENDS
+        metafunc.parametrize("backend", [*ways, *_compiled(metafunc.definition)], indirect=True)
     marks = {mark.name: mark for mark in metafunc.definition.iter_markers()}
     if "one_engine" in marks and not (marks["one_engine"].args and "both_engines" in marks):
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: one_engine needs a reason, and both_engines around it")
@@ -52,15 +69,36 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", ["plan", "tape"], indirect=True)
 
 
+def _compiled(test: pytest.Item) -> list[str]:
+    """The way that a test goes in C, if it is to."""
+    marks = {mark.name: mark for mark in test.iter_markers()}
+    if "one_executor" in marks and not (marks["one_executor"].args and "both_executors" in marks):
+        raise pytest.UsageError(f"{test.nodeid}: one_executor needs a reason, and both_executors around it")
+    return ["native"] if "both_executors" in marks and "one_executor" not in marks else []
+
+
 @pytest.fixture(autouse=True)
-def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The backend that this run of the test is for, current and freshly seeded."""
-    mg.set_backend(getattr(request, "param", "numpy"))
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The backend that this run of the test is for, current and freshly seeded; "native" is NumPy, with compiled C."""
+    name = getattr(request, "param", "numpy")
+    if name == "native":
+        monkeypatch.setenv("MINIGRAD_NATIVE", "1")
+        without = unavailable()
+        if without is not None:
+            pytest.skip(without.reason)
+        name = "numpy"
+    mg.set_backend(name)
     mg.set_default_dtype("float32")
     mg.seed(0)
     yield mg.get_backend()
     mg.set_backend("numpy")
     mg.set_default_dtype("float32")
+
+
+@pytest.fixture
+def compiles(request: pytest.FixtureRequest) -> bool:
+    """Whether programs of the plan are compiled to C in this run of the test."""
+    return request.node.callspec.params["backend"] == "native" or os.environ["MINIGRAD_NATIVE"] != "0"
 
 
 @pytest.fixture(autouse=True)

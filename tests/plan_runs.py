@@ -135,6 +135,12 @@ def pair(cell: mg.Cell, **options: Any) -> tuple[mg.Recurrent, mg.Recurrent]:
     return plan, tape
 
 
+def is_compiled(layer: mg.Recurrent) -> bool:
+    """Whether the latest run was of compiled C."""
+    latest = layer._plans.latest
+    return latest is not None and latest.how == "compiled to C"
+
+
 def shift_initial_state(layer: mg.Recurrent) -> None:
     for leaf in leaves(layer.initial_state):
         if isinstance(leaf, mg.Parameter):

@@ -16,7 +16,10 @@ from test_plan_changes import Base, Reading, X
 
 import minigrad as mg
 
-pytestmark = pytest.mark.host_only("it is what a cell holds that is looked at, on the host")
+pytestmark = [
+    pytest.mark.host_only("it is what a cell holds that is looked at, on the host"),
+    pytest.mark.both_executors,
+]
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,8 @@ ALL = CELLS | RANDOM
 every_cell = pytest.mark.parametrize("name", ALL)
 once = pytest.mark.host_only("the arithmetic is that of the tests which run everywhere")
 
+pytestmark = pytest.mark.both_executors
+
 
 @pytest.fixture(autouse=True)
 def _float64(backend: Any) -> None:

@@ -17,7 +17,10 @@ from minigrad.plan.classes import look_at
 
 X = np.random.default_rng(0).normal(size=(4, 2, 3))
 
-pytestmark = pytest.mark.host_only("it is what a cell holds that is looked at, on the host")
+pytestmark = [
+    pytest.mark.host_only("it is what a cell holds that is looked at, on the host"),
+    pytest.mark.both_executors,
+]
 
 
 @pytest.fixture(autouse=True)

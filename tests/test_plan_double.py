@@ -14,6 +14,8 @@ import minigrad as mg
 
 X = np.random.default_rng(0).normal(size=(4, 2, 3))
 
+pytestmark = pytest.mark.both_executors
+
 
 @pytest.fixture(autouse=True)
 def _float64(backend: Any) -> None:

@@ -16,6 +16,8 @@ from plan_runs import Case, agree, everything, host, pair, run
 import minigrad as mg
 from minigrad.nest import leaves
 
+pytestmark = pytest.mark.both_executors
+
 
 @pytest.fixture(autouse=True)
 def _float64(backend: Any) -> None:

@@ -27,6 +27,8 @@ from minigrad.tape import Node
 BINS = ("constant", "input", "recurrent", "output", "coefficient", "cotangent", "sink")
 host_memory = pytest.mark.host_only("it is Python's memory that is measured")
 
+pytestmark = pytest.mark.both_executors
+
 
 @pytest.fixture(autouse=True)
 def _float64(backend: Any) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, note, seed, settings
 from hypothesis import strategies as st
-from plan_runs import Case, agree, everything, pair, run, weighted
+from plan_runs import Case, agree, everything, is_compiled, pair, run, weighted
 
 import minigrad as mg
 from minigrad.nest import leaves
@@ -202,7 +202,11 @@ def as_text(cell: Random) -> str:
     return "\n".join(lines)
 
 
-pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
+def first_output_and_leaf(ys: Any, last: Any, states: Any) -> Any:
+    return weighted(ys[1:2], list(leaves(last))[:1])
+
+
+pytestmark = [pytest.mark.usefixtures("unwritten_is_nan"), pytest.mark.both_executors]
 
 
 @pytest.fixture(autouse=True)
@@ -219,18 +223,27 @@ def made(data: Any) -> Random:
 
 
 @pytest.mark.host_only("the arithmetic is that of the tests which run everywhere")
-@settings(max_examples=500)
-@given(data=st.data(), steps=st.integers(3, 4), batch=st.integers(2, 3), reverse=st.booleans())
-def test_a_random_cell(data: Any, steps: int, batch: int, reverse: bool) -> None:
-    cell = made(data)
-    lengths = data.draw(st.none() | st.lists(st.integers(0, steps), min_size=batch, max_size=batch))
-    case = Case(cell, steps, batch, x_grad=data.draw(st.booleans()), state_grad=data.draw(st.booleans()))
-    plan, tape = pair(cell, reverse=reverse, checkpoint_every=data.draw(st.sampled_from([None, None, 2])))
-    for parameter in cell.parameters():
-        parameter.requires_grad = data.draw(st.integers(0, 4)) > 0
-    loss = data.draw(st.sampled_from([everything, lambda ys, last, states: weighted(ys[1:2], list(leaves(last))[:1])]))
-    expected = run(tape, case, lengths, loss)
-    agree(run(plan, case, lengths, loss), expected, rtol=1e-9, atol=1e-9)
+@pytest.mark.parametrize("part", range(4))
+def test_a_random_cell(part: int, compiles: bool) -> None:
+    compiled = []
+
+    @seed(part)
+    @settings(max_examples=125)
+    @given(data=st.data(), steps=st.integers(3, 4), batch=st.integers(2, 3), reverse=st.booleans())
+    def check(data: Any, steps: int, batch: int, reverse: bool) -> None:
+        cell = made(data)
+        lengths = data.draw(st.none() | st.lists(st.integers(0, steps), min_size=batch, max_size=batch))
+        case = Case(cell, steps, batch, x_grad=data.draw(st.booleans()), state_grad=data.draw(st.booleans()))
+        plan, tape = pair(cell, reverse=reverse, checkpoint_every=data.draw(st.sampled_from([None, None, 2])))
+        for parameter in cell.parameters():
+            parameter.requires_grad = data.draw(st.integers(0, 4)) > 0
+        loss = data.draw(st.sampled_from([everything, first_output_and_leaf]))
+        expected = run(tape, case, lengths, loss)
+        agree(run(plan, case, lengths, loss), expected, rtol=1e-9, atol=1e-9)
+        compiled.append(is_compiled(plan))
+
+    check()
+    assert (sum(compiled) > len(compiled) / 2) == compiles
 
 
 @pytest.mark.host_only("the arithmetic is that of the tests which run everywhere")
@@ -251,6 +264,7 @@ def test_a_random_cell_twice_differentiated(data: Any) -> None:
 
 
 @pytest.mark.host_only("nothing is computed on a backend that matters")
+@pytest.mark.one_executor("nothing is run")
 def test_every_operation_comes_up() -> None:
     seen: set[str] = set()
 

@@ -22,7 +22,7 @@ X = np.random.default_rng(0).normal(size=(4, 2, 4))
 H = np.random.default_rng(1).normal(size=(2, 4))
 
 
-pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
+pytestmark = [pytest.mark.usefixtures("unwritten_is_nan"), pytest.mark.both_executors]
 
 
 @pytest.fixture(autouse=True)
@@ -227,6 +227,7 @@ def test_saturated_gates_warn_of_nothing() -> None:
     assert np.isfinite(h.grad.numpy()).all()
 
 
+@pytest.mark.one_executor("compiled code gives infinity and NaN, but no warnings")
 def test_an_overflow_of_the_step_s_own_is_told_as_on_the_tape() -> None:
     for engine in ("tape", "plan"):
         with pytest.warns(RuntimeWarning, match="overflow"):

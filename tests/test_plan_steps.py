@@ -13,7 +13,7 @@ from plan_runs import agree, host, weighted
 import minigrad as mg
 
 X = np.random.default_rng(0).normal(size=(4, 2, 3))
-pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
+pytestmark = [pytest.mark.usefixtures("unwritten_is_nan"), pytest.mark.both_executors]
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,8 @@ from plan_runs import Case, agree, everything, gradient, host, pair, run
 
 import minigrad as mg
 
+pytestmark = pytest.mark.both_executors
+
 
 @pytest.fixture(autouse=True)
 def _float64(backend: Any) -> None:

@@ -65,21 +65,25 @@ def gru_step(weights: Any, x: Any, h: Any) -> Any:
     return h, h
 
 
+@pytest.mark.both_executors
 class TestRNN(CellTests):
     factory = mg.RNNCell
     reference = rnn_step
 
 
+@pytest.mark.both_executors
 class TestLSTM(CellTests):
     factory = mg.LSTMCell
     reference = lstm_step
 
 
+@pytest.mark.both_executors
 class TestGRU(CellTests):
     factory = mg.GRUCell
     reference = gru_step
 
 
+@pytest.mark.both_executors
 class TestBidirectional(WrapperTests):
     factory = mg.Bidirectional
 
@@ -92,6 +96,7 @@ def _symbols(generator: Any, steps: int, batch: int) -> Any:
     return generator.integers(0, 5, size=(steps, batch))
 
 
+@pytest.mark.both_executors
 @pytest.mark.parametrize("name", cells_zoo.CUSTOM)
 def test_cells_of_many_builds_pass(name: str) -> None:
     cell = cells_zoo.CUSTOM[name]
@@ -441,6 +446,7 @@ class OtherOrder(Sound):
         return h, {"b": {"d": 0.5 * state["b"]["c"], "c": h * h}, "a": h}
 
 
+@pytest.mark.both_executors
 @pytest.mark.parametrize("cell", [Frozen, Linear, OtherOrder])
 def test_unusual_cells_are_sound(cell: Any) -> None:
     assert [r for r in check_cell(lambda: cell()) if r.status == "failed"] == []
