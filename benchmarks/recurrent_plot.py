@@ -22,7 +22,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     """How many times as long as the plan each peer takes for a train step: a panel per cell, a group per size."""
     cases = results["cases"]
     cells = list(dict.fromkeys(case["cell"] for case in cases))
-    peers = [peer for peer in COLOURS if any(ratio(case, peer) for case in cases)]
+    peers = [peer for peer in COLOURS if peer != "plan" and any(ratio(case, peer) for case in cases)]
     columns = min(2, len(cells) + 1)
     rows = len(cells) // columns + 1  # at least a panel more than cells, for the legend
     figure, panels = plt.subplots(
@@ -32,7 +32,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
     for axes, cell in zip(flat, cells, strict=False):
         panel(axes, cell, [case for case in cases if case["cell"] == cell], peers)
     values = [1 / compared for case in cases for peer in peers if (compared := ratio(case, peer)) is not None]
-    flat[0].set_ylim(min([0.7, *values]) / 1.35, max([1.4, *values]) * 1.35)  # room for the numbers; all share it
+    least, most = min([0.7, *values]), max([1.4, *values])
+    room = max(1.35, (most / least) ** 0.07)  # for the numbers
+    flat[0].set_ylim(least / room, most * room)  # all share it
     for axes in flat[len(cells) :]:
         axes.axis("off")
     corner = flat[len(cells)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from peers import NAMES, OURS, PEERS
 from recurrent_targets import met, missed, work
-from results import Case, peak_of
+from results import Case
 from rich.table import Table
 from rich.text import Text
 from tables import compared, console, milliseconds, missing, new_table, size_of
@@ -21,7 +21,7 @@ def ratio(case: Case, peer: str, mode: str = "train") -> float | None:
 
 def report(results: dict[str, Any]) -> None:
     """All tables."""
-    cases, peers, peak = results["cases"], results["settings"]["peers"], peak_of(results)
+    cases, peers = results["cases"], results["settings"]["peers"]
     if not cases:
         console.print("nothing has been measured")
         return
@@ -36,7 +36,7 @@ def report(results: dict[str, Any]) -> None:
     console.print(
         table("peak memory of the train steps, MiB: above what was held before (in all)", cases, peers, memory)
     )
-    work(cases, peers, results["peaks"])
+    peak = work(cases, peers, results["peaks"])
     for ours in ("plan", "plan-numpy"):
         met(cases, ours, peak)
     missed(cases, peak)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from peers import PEERS
-from results import Case, peak_of
+from results import Case
 from rich.text import Text
 from tables import console, new_table, size_of, three_digits, two_lines, verdict
-from targets import COMPILING, PEAK, TARGETS, Target, gflop, judge, least_possible, train_seconds
+from targets import COMPILING, PEAK, TARGETS, Target, gflop, judge, least_possible, peak_of, train_seconds
 
 
-def work(cases: list[Case], peers: list[str], peaks: list[dict[str, float]]) -> None:
-    """GFLOP/s of whole train steps, over the peak; and the least ratio that anyone could have to each peer."""
-    peak = peak_of({"peaks": peaks})
+def work(cases: list[Case], peers: list[str], peaks: list[dict[str, float]]) -> float | None:
+    """GFLOP/s of whole train steps, over the peak; and the least ratio that anyone could have to each peer.
+
+    Returns:
+        The peak, None if it was not measured.
+    """
+    peak, undisturbed = peak_of(cases, peaks)
     if peak is None:
         console.print("the machine's peak is not known: nothing to hold the work done per second against")
-        return
+        return None
     others = [peer for peer in peers if peer not in ("plan", "plan-numpy", "tape")]
     heads = ["GFLOP", "plan, C\nGFLOP/s", "of the\npeak"]
     heads += ["least possible\n" + PEERS[peer].replace(" ", "\n", 1) for peer in others]
@@ -27,7 +31,7 @@ def work(cases: list[Case], peers: list[str], peaks: list[dict[str, float]]) -> 
         made.add_row(
             case["cell"],
             size_of(case),
-            three_digits(gflop(case)),
+            f"{gflop(case):.3g}",
             *(["-", "-"] if speed is None else [three_digits(speed), f"{speed / peak:.2f}"]),
             *("-" if floor is None else f"{floor:.2f}" for floor in floors),
             end_section=ends,
@@ -39,9 +43,11 @@ def work(cases: list[Case], peers: list[str], peaks: list[dict[str, float]]) -> 
         "possible is the time of the products alone, at this peak, over the peer's whole train step: no ratio to it "
         "can be less."
     )
-    if any((least_possible(case, peer, peak) or 0) > 1 for case in cases for peer in peers):
-        console.print(Text("Train steps were faster than this peak: it was disturbed, measure it again", "bold red"))
+    if not undisturbed:
+        words = "A train step was faster than the products, and stands for the peak: they were disturbed, and "
+        console.print(Text(f"{words}what is said to be in reach or not may be wrong. Measure again.", "bold red"))
     console.print()
+    return peak
 
 
 def named(target: Target) -> str:

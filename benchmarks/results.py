@@ -95,8 +95,3 @@ def source() -> str:
     for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".c", ".h")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:10]
-
-
-def peak_of(contents: dict[str, Any]) -> float | None:
-    """The machine's peak in matrix products, GFLOP/s: the best of all libraries and times."""
-    return max((value for peak in contents["peaks"] for value in peak.values()), default=None)

@@ -116,6 +116,21 @@ def least_possible(case: Case, peer: str, peak: float | None) -> float | None:
     return gflop(case) / peak / theirs if peak and theirs else None
 
 
+def peak_of(cases: list[Case], peaks: list[dict[str, float]]) -> tuple[float | None, bool]:
+    """The machine's peak in matrix products, GFLOP/s, and whether its measurement was undisturbed.
+
+    It is the best of all libraries and times. A train step that was faster still shows that other programs were at work
+    when the products were measured, and is taken in their place.
+    """
+    products = max((value for peak in peaks for value in peak.values()), default=None)
+    steps = [
+        gflop(case) / seconds for case in cases for peer in case["peers"] if (seconds := train_seconds(case, peer))
+    ]
+    if products is None:
+        return None, False
+    return max([products, *steps]), products >= max(steps, default=0.0)
+
+
 def gflop(case: Case) -> float:
     """Thousands of millions of floating-point operations in the matrix products of a train step."""
     return train_step_flops(case["cell"], Size(*case["size"])) / 1e9

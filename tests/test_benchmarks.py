@@ -90,7 +90,7 @@ def case(size: tuple[int, ...], **train: float) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("_importable")
 def test_targets_are_judged() -> None:
-    from targets import PEAK, TARGETS, gflop, judge
+    from targets import PEAK, TARGETS, gflop, judge, peak_of
 
     of = {(target.ours, target.against, target.cells): target for target in TARGETS}
     lstm = of["plan", "torch-nn", ("lstm",)]
@@ -110,6 +110,9 @@ def test_targets_are_judged() -> None:
     assert not beyond.met
     assert not beyond.in_reach
     assert judge(lstm, big, 2 * peak).in_reach
+    fastest = gflop(big) / 0.4
+    assert peak_of([big], [{"numpy": 2 * fastest}, {"numpy": 1.0}]) == (2 * fastest, True)
+    assert peak_of([big], [{"numpy": 0.5 * fastest}]) == (pytest.approx(fastest), False)
 
 
 def test_scaling_measures_each_point_once_and_draws(tmp_path: Path) -> None:
