@@ -1,4 +1,4 @@
-"""The trainer where runs begin, end early and go on: what a reviewer found."""
+"""The trainer where runs begin, are cut short and go on, and what it refuses before it could do harm."""
 
 from __future__ import annotations
 
