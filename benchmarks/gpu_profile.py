@@ -1,0 +1,108 @@
+"""Where a train step's time goes on the GPU: microseconds of each product and kernel, of the graphs, of the host.
+
+python benchmarks/gpu_profile.py [--cells lstm gru rnn mgu] [--sizes 35,20,200,200 ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gpu_peers import Clock, clock_of, minigrad_runner
+from recurrent_cells import Size, make_inputs
+from tables import console, microseconds, new_table
+
+from minigrad.plan.cuda.layout import Product
+
+CALLS = 200
+
+
+def traffic(layer: Any, steps: int) -> int | None:
+    """Bytes that the products and kernels of a train step read and write, each call counted by itself."""
+    executor = layer._plans.latest.executor
+    if not hasattr(executor, "schedule") or not hasattr(executor.schedule, "forward"):
+        return None
+    schedule, elements = executor.schedule, 0
+    rows = steps * schedule.batch
+    for section in (*schedule.forward, *schedule.backward):
+        for item in section.work:
+            calls = steps if section.in_loop else 1
+            if isinstance(item, Product):
+                k = item.operand.count
+                n = item.matrix.value.shape[0 if item.transposed else 1]
+                elements += rows * (k + n * (1 + item.adds)) + calls * k * n
+            else:
+                elements += sum(rows * array.row for array in executor.kernels[item.name].arrays)
+    for total in schedule.sums:
+        elements += rows * (total.left.count + (total.right.count if total.right else 0))
+    return int(elements * schedule.real.itemsize)
+
+
+def device_seconds(call: Callable[[], Any], clock: Clock, calls: int = CALLS) -> float:
+    """The time of a call on the device, over some calls in a row, at the median of five."""
+    found = []
+    for _ in range(6):
+        first = clock.mark()
+        for _ in range(calls):
+            call()
+        found.append(clock.between(first, clock.mark()) / calls)
+    return statistics.median(found[1:])
+
+
+def profile(cell: str, size: Size, clock: Clock) -> None:
+    """A table of one case."""
+    run = minigrad_runner("plan", cell, make_inputs(cell, size))
+    for _ in range(3):
+        run.train()
+    executor = run.layer._plans.latest.executor
+    (memory,) = executor.spare
+    made = new_table(f"{cell} {size}", ["what"], ["µs each", "calls a train step", "µs in all"])
+
+    def row(what: str, seconds: float, calls: int) -> None:
+        made.add_row(what, microseconds(seconds), str(calls), microseconds(seconds * calls))
+
+    batch = executor.schedule.batch
+    for section in (*executor.schedule.forward, *executor.schedule.backward):
+        for item in section.work:
+            part = type("Part", (), {"work": [item], "in_loop": section.in_loop})()
+            rows = batch if section.in_loop else batch * size.steps
+            lane = executor.device.ready()
+            seconds = device_seconds(lambda: executor._once(lane, memory, part, 0, rows), clock, 50)  # noqa: B023
+            name = f"product with {item.matrix.name}" if isinstance(item, Product) else f"kernel {item.name}"
+            row(f"{section.name}: {name}", seconds, size.steps if section.in_loop else 1)
+    for key, graph in memory.graphs.items():
+        row(f"graph of {key[0]}", device_seconds(graph.launch, clock, 10), 1)
+    row("train step, device", device_seconds(run.train, clock, 10), 1)
+    begin = time.perf_counter()
+    for _ in range(10):
+        run.train()
+    host = (time.perf_counter() - begin) / 10
+    clock.finish(None)
+    row("train step, host until it is all put on the stream", host, 1)
+    console.print(made)
+
+
+def main() -> None:
+    from gpu import CELLS, SIZES, no_device
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="+", default=list(CELLS))
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="T,B,I,H")
+    options = parser.parse_args()
+    if reason := no_device():
+        sys.exit(f"nothing is measured without a GPU: {reason}")
+    clock = clock_of("plan")
+    for cell in options.cells:
+        for size in options.sizes:
+            try:
+                profile(cell, Size.parse(size), clock)
+            except Exception as error:  # the other cases are worth having
+                console.print(f"{cell} {size}: {type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()
