@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -93,9 +94,24 @@ def move_of(value: Value, batch: int, axis_of: Axis) -> Move:
         return _put_together(value, [(x, place)], batch, axis_of)
     if value.name in ("getitem_transpose", "take_transpose"):
         return _sent_back(value, batch, axis_of)
-    (x, *_) = value.values
-    axis, source = _found(value, value.shape, x.shape, axis_of(x), batch, lambda blank: _forward(value, blank))
+    chain = [value]
+    while not _has_axis(chain[-1].values[0], axis_of) and chain[-1].values[0].name in VIEWS:
+        chain.append(chain[-1].values[0])  # sequences lie apart again after another move
+    x = chain[-1].values[0]
+
+    def select(blank: Any) -> Any:
+        return reduce(lambda made, at: _forward(at, made), chain[::-1], blank)
+
+    axis, source = _found(value, value.shape, x.shape, axis_of(x), batch, select)
     return Move(axis, [Piece(x, source, np.arange(source.size).reshape(source.shape), axis_of(x))])
+
+
+def _has_axis(value: Value, axis_of: Axis) -> bool:
+    try:
+        axis_of(value)
+    except NotExpressibleError:
+        return False
+    return True
 
 
 def _forward(value: Value, blank: Any) -> Any:

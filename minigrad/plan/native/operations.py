@@ -97,7 +97,7 @@ def _steps(sizes: tuple[int, ...]) -> list[int]:
 def _move(value: Value, rows: Rows) -> list[str]:
     move = rows.move(value)
     lines = []
-    if move.has_gaps:
+    if move.has_gaps or move.adds:
         fill = number(move.fill) if not is_integer(value.dtype) else str(int(move.fill))
         lines.append(f"for (long j = 0; j < {rows.width(value)}; j++) out[j] = {fill};")
     for n, piece in enumerate(move.pieces):

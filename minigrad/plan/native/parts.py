@@ -40,8 +40,7 @@ def _primitive(function: Any) -> Primitive:
 
 
 BROADCAST, EXPAND_DIMS, MULTIPLY = map(_primitive, (ops.broadcast_to, ops.expand_dims, ops.multiply))
-_ASTYPE: Any = ops.elementwise._astype
-ASTYPE: Primitive = _ASTYPE
+ASTYPE = _primitive(ops.elementwise._astype)
 
 
 class NotExpressibleError(Exception):

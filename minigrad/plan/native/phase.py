@@ -66,7 +66,7 @@ class Phase:
     def keep(self, value: Value) -> None:
         """Have a value in memory that lasts until the backward; of a slice, what it is a slice of."""
         while self._is_moved(value) and value.name != "assemble":
-            value = value.values[0]
+            (value,) = self._varying(value)
         if value.level is not Level.CONSTANT and not self.is_there(value) and value.index not in self.places:
             self.want(value, Place(self.schedule.array("saved", value)))
             self.places.setdefault(value.index, self._wanted[-1][1])

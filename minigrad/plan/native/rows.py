@@ -47,7 +47,7 @@ class Rows:
 
     def __init__(self, graph: Graph, batch: int, real: Any) -> None:
         self.graph, self.batch, self.real = graph, batch, real
-        self._axes: dict[int, int | None] = {}
+        self._axes: dict[int, int | NotExpressibleError | None] = {}
         self._moves: dict[int, Move] = {}
         self._segments: dict[int, list[Segment] | None] = {}
         self._operands: dict[int, list[Operand]] = {}
@@ -57,8 +57,14 @@ class Rows:
     def axis(self, value: Value) -> int | None:
         """The axis that counts sequences; None if there is but one."""
         if value.index not in self._axes:
-            self._axes[value.index] = None if self.batch == 1 else self._found_axis(value)
-        return self._axes[value.index]
+            try:
+                self._axes[value.index] = None if self.batch == 1 else self._found_axis(value)
+            except NotExpressibleError as why:
+                self._axes[value.index] = why
+        found = self._axes[value.index]
+        if isinstance(found, NotExpressibleError):
+            raise found
+        return found
 
     def sizes(self, value: Value) -> tuple[int, ...]:
         """The shape of a row."""

@@ -248,23 +248,30 @@ def _totals(schedule: Schedule) -> str:
 
 
 def _total(total: Sum) -> str:
-    base, out = total.base, f"job->arrays[{total.array.number}]"
-    row, size, rows = str(total.left.place.array.row), str(total.left.count), "count"
-    if base.how == "apart":
-        row, size, rows = f"{row} * job->batch", f"{size} * job->batch", "job->last - job->first"
-    elif base.parts > 1:
-        width = total.left.count // base.parts
-        row, size, rows = str(width), str(width), f"count * {base.parts}"
-    share = f"{size} * worker / workers, {size} * (worker + 1L) / workers, job->add"
-    if total.right is None:
-        return f"job->kernels->column_sums({_flat(total.left)}, {row}, {rows}, {out}, {share});"
+    base, left, right, out = total.base, total.left, total.right, f"job->arrays[{total.array.number}]"
     if base.how == "table":
-        into = f"{out}, {base.shape[0]}, {size}"
-        return f"scatter_rows({_flat(total.right)}, {_flat(total.left)}, {row}, {rows}, {into}, {share});"
-    width = total.right.count // base.parts
-    right_row = total.right.place.array.row if base.parts == 1 else width
-    right = f"{_flat(total.right)}, {right_row}, {rows}, {out}, {width}"
-    return f"job->kernels->outer_product({_flat(total.left)}, {row}, {right}, {share});"
+        assert right is not None
+        before, size, after = base.shape
+        where = f"{_flat(right)}, {right.count}, {_flat(left)}, count, {out}, {before}, {size}, {after}"
+        return f"scatter_rows({where}, {_share(after)});"
+    row, size, rows = left.place.array.row, left.count, "count"
+    if base.how == "apart":
+        each = f"{_flat(left)}, {row} * job->batch, job->last - job->first, {out}"
+        return f"job->kernels->column_sums({each}, {_share(f'{size} * job->batch')});"
+    if right is None:
+        return f"job->kernels->column_sums({_flat(left)}, {row}, count, {out}, {_share(size)});"
+    columns, right_row = right.count, right.place.array.row
+    if base.parts > 1:
+        row = size = size // base.parts
+        right_row = columns = columns // base.parts
+        rows = f"count * {base.parts}"
+    factors = f"{_flat(left)}, {row}, {_flat(right)}, {right_row}, {rows}, {out}, {columns}"
+    return f"job->kernels->outer_product({factors}, {_share(size)});"
+
+
+def _share(size: int | str) -> str:
+    """A thread's part of so many sums, and whether they go on."""
+    return f"{size} * worker / workers, {size} * (worker + 1L) / workers, job->add"
 
 
 def _flat(columns: Columns) -> str:

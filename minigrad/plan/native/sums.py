@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.plan.graph import Level, Value
-from minigrad.plan.native.parts import EXPAND_DIMS, MULTIPLY, NotExpressibleError, is_integer, reduced_axes
+from minigrad.plan.native.parts import EXPAND_DIMS, MULTIPLY, NotExpressibleError, reduced_axes
 from minigrad.plan.native.rows import Rows
 
 _LATER = frozenset(
@@ -89,6 +89,8 @@ def _is_later(value: Value) -> bool:
     varying = [operand for operand in value.values if operand.level is not Level.CONSTANT]
     if value.name in ("add", "subtract"):
         return len(varying) == 2
+    if value.name == "where":  # of a gradient and 0
+        return value.inputs[0] is not varying[0] and len(varying) == 1 and 0.0 in value.inputs[1:]
     if value.name in ("divide", "linear") and value.inputs[0] is not varying[0]:
         return False
     return value.name in _LATER and (len(varying) == 1 or value.name == "assemble")
@@ -104,11 +106,12 @@ def _base(value: Value, rows: Rows) -> Base | None:
         if axis is not None and axis in reduced and x.shape[axis] == rows.batch:
             sizes = tuple(size for a, size in enumerate(x.shape) if a != axis)
             return Base(value, "rows", (x,), sizes, axis=axis, reduced=reduced)
-    if value.name == "take_transpose" and value.attrs["axis"] % len(value.shape) == 0:
+    if value.name == "take_transpose" and value.inputs[1].level is not Level.CONSTANT:
         g, indices = value.values
-        plain = indices.level is not Level.CONSTANT and is_integer(indices.dtype)
-        if plain and _axis(g, rows) == _axis(indices, rows) == 0:
-            return Base(value, "table", (g, indices), value.shape, parts=prod(indices.shape) // rows.batch)
+        along, axis = value.attrs["axis"] % len(value.shape), _axis(indices, rows)
+        if axis is not None and _axis(g, rows) in (along + axis, 0 if rows.batch == 1 else None):
+            shape = prod(value.shape[:along]), value.shape[along], prod(value.shape[along + 1 :])
+            return Base(value, "table", (g, indices), shape)
     return None
 
 

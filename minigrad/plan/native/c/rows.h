@@ -19,15 +19,20 @@ static inline __attribute__((unused)) long row_index(int64_t index, const long s
     return 0;
 }
 
-/* table[index[r]] += g[r], for columns n0 <= n < n1 of a table (size, width). */
-static inline __attribute__((unused)) void scatter_rows(const int64_t *index, const REAL *g, long g_row, long rows,
-                                                        REAL *table, long size, long width, long n0, long n1, int add) {
+/* table[i, index[r, j], n] = or += g[r, i, j, n] for a table (before, size, after), so many rows of `count` indices, and
+   n0 <= n < n1. */
+static inline __attribute__((unused)) void scatter_rows(const int64_t *index, long count, const REAL *g, long rows,
+                                                        REAL *table, long before, long size, long after, long n0,
+                                                        long n1, int add) {
     if (!add)
-        for (long i = 0; i < size; i++)
-            for (long n = n0; n < n1; n++) table[i * width + n] = 0;
-    for (long r = 0; r < rows; r++, g += g_row) {
-        const long i = index[r] < 0 ? index[r] + size : index[r];
-        if (i < 0 || i >= size) continue;
-        for (long n = n0; n < n1; n++) table[i * width + n] += g[n];
-    }
+        for (long i = 0; i < before * size; i++)
+            for (long n = n0; n < n1; n++) table[i * after + n] = 0;
+    for (long r = 0; r < rows; r++, index += count)
+        for (long i = 0; i < before; i++)
+            for (long j = 0; j < count; j++, g += after) {
+                const long at = index[j] < 0 ? index[j] + size : index[j];
+                if (at < 0 || at >= size) continue; /* the forward has said so */
+                REAL *to = table + (i * size + at) * after;
+                for (long n = n0; n < n1; n++) to[n] += g[n];
+            }
 }
