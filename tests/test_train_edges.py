@@ -154,6 +154,24 @@ def test_a_second_run_of_a_trainer_begins_its_schedule_anew() -> None:
     assert trainer.fit(numbers(), numbers(1), epochs=3, monitor="score")["lr"] == first["lr"]
 
 
+def test_the_optimizer_has_its_own_rates_again_after_a_run(tmp_path: Path) -> None:
+    class Failing(Callback):
+        def on_step_end(self, trainer: Any, record: Any) -> None:
+            seen.append(trainer.optimizer.groups[0]["lr"])
+            if record["step"] == 3:
+                raise RuntimeError("crash")
+
+    seen: list[float] = []
+    trainer = counting(schedule=StepDecay(1, 0.5), callbacks=[Failing()], out=tmp_path, save_every=0)
+    with pytest.raises(RuntimeError, match="crash"):
+        trainer.fit(numbers(), epochs=1)
+    assert (seen, trainer.optimizer.groups[0]["lr"]) == ([1.0, 0.5, 0.25], 1.0)
+    trainer = counting(schedule=StepDecay(1, 0.5), out=tmp_path)
+    assert trainer.fit(numbers(), epochs=2, resume=True)["lr"] == [0.125, 0.5**7]
+    after = Trainer(trainer.model, trainer.optimizer, rise, progress=False)
+    assert after.fit(numbers(), epochs=1)["lr"] == [1.0]
+
+
 @pytest.mark.host_only("processes")
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no locks of folders")
 def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:

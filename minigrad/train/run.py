@@ -46,6 +46,7 @@ class Run:
     def start(self, new: bool) -> None:
         """Run, with the callbacks told of its two ends, and Ctrl-C noted; a new run is saved first."""
         with ExitStack() as ends:
+            ends.callback(self.trainer.updater.end)
             for callback in reversed(self.trainer.all_callbacks):  # each is told, even if another raises an error
                 ends.callback(callback.on_fit_end, self.trainer)
             try:

@@ -41,6 +41,7 @@ class Trainer:
             A step may leave the gradients itself, as `mg.tbptt` does, and return a loss without history.
         clip_norm: limit of the gradients' joint norm, see `mg.clip_grad_norm`.
         schedule: of the learning rate: a function of the number of updates done that gives a factor, see `Schedule`.
+            After the run the optimizer has its own rates again.
         out: a folder for `metrics.jsonl` and the checkpoints, of which `best.safetensors` is the best on validation
             data: `mg.load_checkpoint(path)["model"]` has its weights. Without a folder nothing is written.
         callbacks: see `Callback`.

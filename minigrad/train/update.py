@@ -76,14 +76,18 @@ class Updater:
         return groups[0].get("lr") if groups else None
 
     def _set_rates(self, step: int) -> None:
-        if self.schedule is not None and self.rates is not None:
+        if self.schedule is not None:
             factor = self.schedule(step)
             if not (isinstance(factor, Real) and 0 <= factor < math.inf):
                 raise ValueError(
                     f"a schedule gives a finite factor of 0 or more; after {step} updates it gave {factor!r}"
                 )
+            self._set(float(factor))
+
+    def _set(self, factor: float) -> None:
+        if self.rates is not None:
             for group, rate in zip(self.optimizer.groups, self.rates, strict=True):
-                group["lr"] = rate * float(factor)
+                group["lr"] = rate * factor
 
     def _explained(self, batch: Any, progress: Progress, outcome: Outcome, norm: float, draws: Any) -> str:
         """What is not finite, and where it comes from."""
@@ -105,6 +109,10 @@ class Updater:
         """Let the schedule forget the run before."""
         if self.schedule is not None:
             self.schedule.load_state_dict(deepcopy(self._memory or {}))
+
+    def end(self) -> None:
+        """Give the optimizer its own learning rates back, for whatever uses it next."""
+        self._set(1.0)
 
     def settle(self) -> None:
         """Lay the weights out as a checkpoint gives them back; products of other layouts may round otherwise."""
