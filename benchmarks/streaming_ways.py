@@ -49,7 +49,9 @@ def minigrad_ways(cell_name: str, inputs: Inputs) -> Library:
         ys, state = layer(x[None], state)
         return ys[0], state
 
+    stateful = mg.Stateful(layer.eval(), inputs.size.batch)
     ways: dict[str, Step] = {
+        "Stateful(layer)(x)": lambda x, state: (stateful(x), state),
         "layer.cell.step(x, state)": cell.step,
         "cell(x, state)": cell,
         "layer(x[None], state)": sequence_of_one,

@@ -92,8 +92,8 @@ static void product(const REAL *const *a, REAL *const *out, long rows, long K, l
     }
 }
 
-#define BLOCK_ROWS 128
-#define BLOCK_LEFT 96
+#define BLOCK_ROWS 256
+#define BLOCK_LEFT (768 / (long)sizeof(REAL))
 
 /* out (m, columns) = or += sum over rows of g[row][i] x[row][column]; rows of g and x lie g_width and x_width apart. */
 static inline __attribute__((always_inline)) void outer_tile(const int m, const int vectors, long rows, const REAL *restrict g,
