@@ -102,7 +102,7 @@ def main() -> None:
     data, validation = windows(values, 0, TRAINING), windows(values, TRAINING - SETTLING - 1, HELD_OUT)
     optimizer = mg.optimizer("adam", model.parameters(), lr=args.learning_rate)
     trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
-    history = trainer.fit(data, validation, epochs=args.epochs, patience=args.epochs)  # ends with the best weights
+    history = trainer.fit(data, validation, epochs=args.epochs, restore_best=True)
     model.eval()
 
     draw = np.random.default_rng(0)  # the same faults whatever the seed

@@ -87,7 +87,7 @@ def main() -> None:
     data, held_back = Batches(windows(values[:validation]), 16), Batches(windows(values[validation - 23 : test]), 16)
     optimizer = mg.optimizer("adam", model.parameters(), lr=args.learning_rate)
     trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
-    trainer.fit(data, held_back, epochs=args.epochs, patience=args.epochs)  # ends with the weights of the best epoch
+    trainer.fit(data, held_back, epochs=args.epochs, restore_best=True)
 
     model.eval()
     with mg.no_grad():

@@ -85,7 +85,7 @@ def draw(examples: list, predictions: np.ndarray, path: Path) -> None:
 
 
 def main() -> None:
-    small = {"epochs": 2, "hidden_size": 48, "largest": 12_000}
+    small = {"epochs": 2, "hidden_size": 48, "largest": 7_000}
     args = options(__doc__, epochs=4, cell="lstm", hidden_size=64, learning_rate=1e-2, largest=25_000, small=small)
     library = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     modules = [pieces(path) for path in library if path.stat().st_size <= args.largest]
@@ -98,7 +98,7 @@ def main() -> None:
     model = Tagger(args.cell, args.hidden_size)
     optimizer = mg.optimizer("adam", model.parameters(), lr=args.learning_rate)
     trainer = Trainer(model, optimizer, step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
-    trainer.fit(data, validation, epochs=args.epochs, monitor="characters", mode="max", patience=args.epochs)
+    trainer.fit(data, validation, epochs=args.epochs, monitor="characters", mode="max", restore_best=True)
 
     measured = trainer.evaluate(held_out)
     counts = np.zeros((len(CHARACTERS), len(TAGS)))

@@ -17,6 +17,7 @@ def draw_attention(model, examples, labels, path):
         shades = axes.imshow(weights[:, :, 0].numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(inputs)), list(inputs))
         axes.set_yticks(range(len(outputs) + 1), [*outputs, "end"])
+    figure.suptitle("Where the decoder looks, for each step that it writes")
     figure.supxlabel(labels[0])
     figure.supylabel(f"{labels[1]}, from top to bottom")
     figure.colorbar(shades, ax=list(grid.flat), label="weight of the attention", shrink=0.5)

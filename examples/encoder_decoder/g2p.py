@@ -55,7 +55,7 @@ def main():
     random.Random(0).shuffle(pairs)  # the same split whatever the seed
     test, held_out, train = pairs[:6000], pairs[6000:8000], pairs[8000:]
     if args.small:
-        test, held_out, train = test[:500], held_out[:200], train[:7000]
+        test, held_out, train = test[:300], held_out[:100], train[:6000]
     phones = ["", *sorted({phone for _, said in pairs for phone in said})]  # number 0 is END
 
     def coded(word):
@@ -79,7 +79,7 @@ def main():
     data = batches(train, args.batch_size)
     optimizer = mg.optimizer("adam", model.parameters(), lr=3e-3)
     trainer = Trainer(model, optimizer, training_step, clip_norm=1.0, schedule=Cosine(args.epochs * len(data)))
-    trainer.fit(data, batches(held_out, 500), epochs=args.epochs, monitor="errors", patience=args.epochs)
+    trainer.fit(data, batches(held_out, 500), epochs=args.epochs, monitor="errors", restore_best=True)
 
     model.eval()
     table, wanted = most_frequent(train), [said for _, said in test]

@@ -51,8 +51,8 @@ class StressFinder(mg.Module):
     def forward(self, x: mg.Tensor, lengths: list[int]) -> mg.Tensor:
         ys, _ = self.layer(self.dropout(self.embedding(x)), lengths=lengths)
         ahead, back = mg.split(ys, 2, axis=-1)
-        last = ahead[[length - 1 for length in lengths], range(len(lengths))]
-        return self.output(self.dropout(mg.concat([last, back[0]], axis=-1)))
+        ends = [mg.last_outputs(ahead, lengths), back[0]]
+        return self.output(self.dropout(mg.concat(ends, axis=-1)))
 
 
 def step(model: StressFinder, batch: Batch) -> tuple[mg.Tensor, dict[str, mg.Tensor]]:

@@ -53,8 +53,7 @@ class Classifier(mg.Module):
 
     def forward(self, x: mg.Tensor, lengths: list[int]) -> mg.Tensor:
         ys, _ = self.layer(self.dropout(self.embedding(x)), lengths=lengths)
-        last = ys[[length - 1 for length in lengths], range(len(lengths))]
-        return self.output(self.dropout(last))
+        return self.output(self.dropout(mg.last_outputs(ys, lengths)))
 
 
 def step(model: Classifier, batch: Batch) -> tuple[mg.Tensor, dict[str, mg.Tensor]]:

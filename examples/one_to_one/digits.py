@@ -27,15 +27,15 @@ class Classifier(mg.Module):
 def step(model: Classifier, batch: Batch) -> tuple[mg.Tensor, dict[str, mg.Tensor]]:
     """The loss on a batch, and the share of images whose highest score is the right one."""
     images, digits = batch
-    scores = model(images[0])
+    scores = model(images)
     return mg.loss("cross_entropy")(scores, digits), {"accuracy": accuracy(scores, digits)}
 
 
 def main() -> None:
     args = options(__doc__, epochs=60, hidden_size=128, small={"epochs": 15, "hidden_size": 32})
     parts = read_digits()
-    data = {  # of each image a sequence of one step
-        part: Batches(list(zip(images.reshape(-1, 1, 64), digits, strict=True)), 32)
+    data = {
+        part: Batches(list(zip(images.reshape(-1, 64), digits, strict=True)), 32, fixed=[0])
         for part, (images, digits) in parts.items()
     }
     model = Classifier(args.hidden_size)

@@ -60,7 +60,7 @@ def nearest_neighbour(codes, digits, known_codes, known_digits):
 
 
 def main():
-    small = {"epochs": 60, "hidden_size": 48, "learning_rate": 0.01}
+    small = {"epochs": 45, "hidden_size": 48, "learning_rate": 0.01}
     args = options(__doc__, epochs=300, cell="gru", hidden_size=64, learning_rate=4e-3, small=small)
     parts = read_digits()
     (known, known_digits), (held_back, _), (pictures, digits) = parts.values()
