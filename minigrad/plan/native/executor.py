@@ -17,13 +17,13 @@ from minigrad.plan.native.memory import Job, Memory
 from minigrad.plan.native.parts import NotExpressibleError
 from minigrad.plan.native.pool import get_num_threads, pool_run_address
 from minigrad.plan.native.schedule import Schedule
-from minigrad.plan.native.source import kernels_source, matrix_shape, source
+from minigrad.plan.native.source import kernels_source, source
 from minigrad.plan.native.stepper import Stepper
 from minigrad.plan.native.toolchain import NativeUnavailable, load
 from minigrad.plan.program import Program
 
 WORK_OF_TWO = 4_000_000
-"""Operations in products from which on a second thread is worth its price: some 40 microseconds' work of one."""
+"""Operations from which on a second thread is worth its price: some 40 microseconds' work of one."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class NativeExecutor:
         self.kernels = _loaded(kernels_source(self.schedule.real)).kernels()
         pool = pool_run_address()
         self.pool = None if isinstance(pool, NativeUnavailable) else pool
-        self._work = 2 * self.schedule.batch * sum(prod(matrix_shape(value)) for value, _ in self.schedule.packed)
+        self._work = self.schedule.work
         step = program.step
         self.draw_values = [v for v in program.bins["input"] if not isinstance(v.op, str) and is_random(v.op)]
         self.draws = bool(self.draw_values)

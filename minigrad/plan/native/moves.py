@@ -21,7 +21,7 @@ from minigrad.plan.pieces import has_gaps
 VIEWS = frozenset(
     "getitem reshape expand_dims squeeze broadcast_to permute_dims matrix_transpose flip".split()  # noqa: SIM905
 )
-MOST_SEGMENTS = 16
+MOST_SEGMENTS = 8
 """From how many places at most the columns of a value may come to be read there; from more they are copied first."""
 
 

@@ -47,6 +47,13 @@ def room(value: Value, rows: Rows) -> int:
     return 0 if _is_contiguous(inner) else prod(size for size, _ in inner)
 
 
+def work(value: Value, rows: Rows) -> int:
+    """About how many multiplications and additions of vectors' elements an operation on a row is worth."""
+    if value.name in PRODUCTS:
+        return 2 * rows.width(value) * int(value.values[0].shape[-1])
+    return 8 * max(rows.width(v) for v in (value, *rows.operands(value)) if isinstance(v, Value) and v.level > 0)
+
+
 def checks(value: Value) -> bool:
     """Whether an operation looks whether indices are in range."""
     return value.name in ("in_range", "take", "take_transpose", "take_along_axis", "take_along_axis_transpose")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.plan.graph import Value, is_draw
+from minigrad.plan.native.operations import work
 from minigrad.plan.native.parts import NotExpressibleError, is_integer
 from minigrad.plan.native.phase import Phase
 from minigrad.plan.native.places import Array, Place
@@ -62,6 +63,12 @@ class Schedule:
     def keeps(self) -> bool:
         """Whether a backward reads what the forward has left."""
         return bool(self.backward.stages or self.backward.sums)
+
+    @property
+    def work(self) -> int:
+        """About how many operations on numbers a step is worth, forward and backward, for all sequences."""
+        stages = self.forward.stages + self.backward.stages
+        return self.batch * sum(work(o.value, self.rows) for stage in stages for o in stage.operations)
 
     # --- arrays
 
