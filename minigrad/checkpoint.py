@@ -1,8 +1,8 @@
 """Checkpoints: arrays in safetensors, everything else as JSON in the same file's metadata. No pickle anywhere.
 
 A file is written beside its place and then moved there in one step, so that an interrupted write leaves the last good
-checkpoint as it was. It names the plugins that its contents come from, as `distribution:name@version`, so that whoever
-lacks one is told what to install.
+checkpoint as it was. It carries a digest of all that it holds, so that a changed byte is noticed. It names the plugins
+that its contents come from, as `distribution:name@version`, so that whoever lacks one is told what to install.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ __all__ = ["load_checkpoint", "save_checkpoint"]
 _ENTRY = "minigrad"
 _PLUGINS = "$plugins"
 _ARRAY = "$array"
-_RESERVED = (_ARRAY, _PLUGINS, "__metadata__")
-"""Keys with a meaning: two of ours, one of the file format's."""
+_DIGEST = "$sha256"
+_RESERVED = (_ARRAY, _PLUGINS, _DIGEST, "__metadata__")
+"""Keys with a meaning: three of ours, one of the file format's."""
 
 
 def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any], plugins: Iterable[Any] = ()) -> None:
@@ -43,7 +45,8 @@ def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any], p
 
     Raises:
         TypeError: something is neither an array nor of JSON's types; the message says where. Nothing is written.
-        ValueError: two arrays have the same dotted place, or a key is one of `$array`, `$plugins`, `__metadata__`.
+        ValueError: two arrays have the same dotted place, or a key is one of `$array`, `$plugins`, `$sha256`,
+            `__metadata__`.
 
     >>> import tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
@@ -57,6 +60,7 @@ def save_checkpoint(path: str | os.PathLike[str], contents: Mapping[str, Any], p
     outline = _without_arrays(contents, "", arrays, holders)
     needed = NeededPlugins.of(*holders, *plugins)
     outline = {_PLUGINS: needed.as_json(), **outline}
+    outline = {_DIGEST: _digest(outline, arrays), **outline}
     data = save(arrays, metadata={_ENTRY: json.dumps(outline)})  # two entries would come in any order
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
@@ -98,13 +102,24 @@ def load_checkpoint(path: str | os.PathLike[str], check_plugins: bool = True) ->
         outline = json.loads(metadata[_ENTRY])
         if not isinstance(outline, dict):
             raise ValueError("the contents of a checkpoint are a dict")
-        needed = NeededPlugins.from_json(outline.pop(_PLUGINS, {}))
+        changed = outline.pop(_DIGEST) != _digest(outline, arrays)
+        needed = NeededPlugins.from_json(outline.pop(_PLUGINS))
         contents: dict[str, Any] = _with_arrays(outline, arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} was not written by minigrad: its metadata lack a sound {_ENTRY!r}") from error
+    if changed:
+        raise CheckpointError(f"{path} is damaged: its contents have changed since it was written")
     if check_plugins:
         _check(path, needed)
     return contents
+
+
+def _digest(outline: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
+    """A fingerprint of everything in a checkpoint."""
+    digest = sha256(json.dumps(outline, sort_keys=True).encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes())
+    return digest.hexdigest()
 
 
 def _check(path: Path, needed: NeededPlugins) -> None:

@@ -72,7 +72,7 @@ def test_what_json_lacks_is_refused_before_anything_is_written(tmp_path: Path) -
         save_checkpoint(path, {"run": {0: 1}})
     with pytest.raises(ValueError, match=r"two arrays have the place 'model\.w'"):
         save_checkpoint(path, {"model": {"w": np.ones(1)}, "model.w": np.zeros(1)})
-    for key in ("$array", "$plugins"):
+    for key in ("$array", "$plugins", "$sha256"):
         with pytest.raises(ValueError, match=rf"the key '\{key}' has a meaning in checkpoints; rename it in run"):
             save_checkpoint(path, {"run": {key: 1}})
     assert load_checkpoint(path) == {"epoch": 1}
@@ -87,6 +87,10 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
     for damaged in (whole[:-8], whole[:20], b"", b"not a checkpoint at all", whole.replace(b"{", b"[", 1)):
         path.write_bytes(damaged)
         with pytest.raises(mg.CheckpointError, match="is damaged, or no safetensors file"):
+            load_checkpoint(path)
+    for place in range(len(whole) - 800, len(whole), 97):  # within the array
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(mg.CheckpointError, match="is damaged: its contents have changed since it was written"):
             load_checkpoint(path)
     save_file({"w": np.ones(2)}, path)
     with pytest.raises(mg.CheckpointError, match="was not written by minigrad"):

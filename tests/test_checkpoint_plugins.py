@@ -234,11 +234,6 @@ def test_two_files_of_the_same_contents_are_the_same(site: Site, tmp_path: Path)
     assert len({file.read_bytes() for file in files}) == 1
 
 
-def test_a_file_from_before_plugins_were_written_is_read(path: Path) -> None:
-    save_file({"w": np.ones(2)}, path, metadata={"minigrad": '{"a": {"$array": "w"}}'})
-    assert load_checkpoint(path)["a"].tolist() == [1.0, 1.0]
-
-
 # --- the demo
 
 

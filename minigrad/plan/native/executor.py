@@ -19,7 +19,7 @@ from minigrad.plan.native.pool import get_num_threads, pool_run_address
 from minigrad.plan.native.schedule import Schedule
 from minigrad.plan.native.source import kernels_source, source
 from minigrad.plan.native.stepper import Stepper
-from minigrad.plan.native.toolchain import NativeUnavailable, load
+from minigrad.plan.native.toolchain import NativeUnavailable, load, unavailable
 from minigrad.plan.program import Program
 
 WORK_OF_TWO = 4_000_000
@@ -69,6 +69,8 @@ class NativeExecutor:
     """
 
     def __init__(self, program: Program, backend: Backend, checkpoint_every: int | None) -> None:
+        if (why := unavailable()) is not None:
+            raise NotExpressibleError(why.reason)
         self.program, self.backend, self.checkpoint_every = program, backend, checkpoint_every
         self.schedule = Schedule(program)
         self.source = source(self.schedule)
