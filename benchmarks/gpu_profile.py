@@ -16,6 +16,7 @@ from gpu_peers import Clock, clock_of, minigrad_runner
 from recurrent_cells import Size, make_inputs
 from tables import console, microseconds, new_table
 
+from minigrad.plan.cuda.executor import CudaExecutor
 from minigrad.plan.cuda.layout import Product
 
 CALLS = 200
@@ -24,17 +25,16 @@ CALLS = 200
 def traffic(layer: Any, steps: int) -> int | None:
     """Bytes that the products and kernels of a train step read and write, each call counted by itself."""
     executor = layer._plans.latest.executor
-    if not hasattr(executor, "schedule") or not hasattr(executor.schedule, "forward"):
+    if not isinstance(executor, CudaExecutor):
         return None
     schedule, elements = executor.schedule, 0
     rows = steps * schedule.batch
-    for section in (*schedule.forward, *schedule.backward):
+    for section in (*schedule.sections["forward"], *schedule.sections["backward"]):
         for item in section.work:
             calls = steps if section.in_loop else 1
             if isinstance(item, Product):
-                k = item.operand.count
-                n = item.matrix.value.shape[0 if item.transposed else 1]
-                elements += rows * (k + n * (1 + item.adds)) + calls * k * n
+                k, n = item.sizes
+                elements += rows * item.parts * (k + n * (1 + item.adds)) + calls * k * n
             else:
                 elements += sum(rows * array.row for array in executor.kernels[item.name].arrays)
     for total in schedule.sums:
@@ -66,13 +66,17 @@ def profile(cell: str, size: Size, clock: Clock) -> None:
         made.add_row(what, microseconds(seconds), str(calls), microseconds(seconds * calls))
 
     batch = executor.schedule.batch
-    for section in (*executor.schedule.forward, *executor.schedule.backward):
+    for section in (*executor.schedule.sections["forward"], *executor.schedule.sections["backward"]):
         for item in section.work:
             part = type("Part", (), {"work": [item], "in_loop": section.in_loop})()
             rows = batch if section.in_loop else batch * size.steps
             lane = executor.device.ready()
             seconds = device_seconds(lambda: executor._once(lane, memory, part, 0, rows), clock, 50)  # noqa: B023
-            name = f"product with {item.matrix.name}" if isinstance(item, Product) else f"kernel {item.name}"
+            name = (
+                f"product with {executor.schedule.name(item.matrix)}"
+                if isinstance(item, Product)
+                else f"kernel {item.name}"
+            )
             row(f"{section.name}: {name}", seconds, size.steps if section.in_loop else 1)
     for key, graph in memory.graphs.items():
         row(f"graph of {key[0]}", device_seconds(graph.launch, clock, 10), 1)

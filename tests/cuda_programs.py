@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from plan_cells import CELLS
+from plan_cells import CELLS, takes_integers
 
 import minigrad as mg
 from minigrad.nest import map_nest
 from minigrad.plan.abstract import Abstract
-from minigrad.plan.cuda.rows import NotExpressibleError
 from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.source import write
+from minigrad.plan.native.parts import NotExpressibleError
 from minigrad.plan.program import Program, build
 from minigrad.plan.trace import Request, trace
 
@@ -44,6 +44,8 @@ def program_of(cell: mg.Cell, batch: int = 3, dtype: str = "float32", features: 
         return mg.Tensor(Abstract(shape, np.dtype(of)), np.dtype(of).kind == "f")
 
     shape = getattr(cell, "features", (2,)) if features is None else features
+    if takes_integers(cell):
+        shape, dtype = (), "int64"
     state = map_nest(lambda leaf: blank(leaf.shape, leaf.dtype), cell.init_state(batch))
     return build(trace(cell, Request(blank((batch, *shape), dtype), state, True, False, True)))
 
@@ -53,8 +55,7 @@ def kernels(dtype: str) -> dict[str, list[str]]:
     found = {}
     with mg.default_dtype(dtype):
         for name, make in (CELLS | plugin_cells()).items():
-            if not hasattr(made := make(), "vocabulary") and name != "Reading":
-                with suppress(NotExpressibleError):
-                    written = write(Schedule(program_of(made, dtype=dtype)))
-                    found[name] = [kernel.text for kernel in written.values()]
+            with suppress(NotExpressibleError):
+                written = write(Schedule(program_of(make(), dtype=dtype)))
+                found[name] = [kernel.text for kernel in written.values()]
     return found

@@ -15,12 +15,12 @@ def choose(program: Program, backend: Backend, checkpoint_every: int | None) -> 
     All have the same interface, see `Executor`.
     """
     if backend.compiles == "cuda":
-        from minigrad.plan.cuda import rows
         from minigrad.plan.cuda.executor import CudaExecutor
+        from minigrad.plan.native.parts import NotExpressibleError
 
         try:
             return CudaExecutor(program, backend, checkpoint_every), "compiled to CUDA"
-        except rows.NotExpressibleError as why:
+        except NotExpressibleError as why:
             how = f"as calls of array functions; not compiled to CUDA: {why}"
             return Executor(program, backend, checkpoint_every), how
     if backend.compiles == "c":

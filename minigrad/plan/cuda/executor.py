@@ -16,12 +16,14 @@ import numpy as np
 from minigrad.backend import Backend, random_state, set_random_state, use_backend
 from minigrad.errors import DeviceMismatchError
 from minigrad.plan.cuda.device import Device, Lane, device_of
-from minigrad.plan.cuda.layout import Kernel, Place, Product
+from minigrad.plan.cuda.layout import Kernel, Product, is_later
 from minigrad.plan.cuda.memory import Memory
 from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.sections import Section
 from minigrad.plan.cuda.source import module, write
 from minigrad.plan.executor import evaluate, owned
+from minigrad.plan.native.places import Place
+from minigrad.plan.native.sums import Base
 from minigrad.plan.program import Program
 
 MOST_ELEMENTS = (1 << 31) - (1 << 20)
@@ -64,14 +66,14 @@ class CudaExecutor:
         self.draws = bool(self.schedule.draws)
         constants = [v for v in program.step.graph.values if v.op == "constant"]
         self.constants = {v.index: backend.asarray(v.attrs["array"]) for v in constants}
-        self.in_loop = self._used([self.schedule.forward[1], self.schedule.backward[1]])
+        self.in_loop = self._used([self.schedule.sections["forward"][1], self.schedule.sections["backward"][1]])
         self.spare: list[Memory] = []
 
     def _used(self, sections: list[Section]) -> set[int]:
         """The numbers of the arrays that sections read or write."""
         found = set()
         for section in sections:
-            found |= section.arrays
+            found |= section.multiplied
             for item in section.work:
                 if isinstance(item, Kernel):
                     found |= {array.number for array in self.kernels[item.name].arrays}
@@ -81,14 +83,15 @@ class CudaExecutor:
     def listing(self) -> str:
         """The work in order, and the kernels, for people."""
         lines = []
-        for section in (*self.schedule.forward, *self.schedule.backward):
+        for section in (*self.schedule.sections["forward"], *self.schedule.sections["backward"]):
             for item in section.work:
                 when = "at each step" if section.in_loop else "for all steps at once"
                 if isinstance(item, Product):
                     added = "+= " if item.adds else "= "
                     swapped = ".T" if item.transposed else ""
-                    operand = item.operand.place.array.name
-                    what = f"{item.place.array.name} {added}{operand} @ {item.matrix.name}{swapped} (cuBLAS)"
+                    name = self.schedule.name
+                    operand, out = name(item.operand.place.array), name(item.place.array)
+                    what = f"{out} {added}{operand} @ {name(item.matrix)}{swapped} (cuBLAS)"
                 else:
                     what = f"kernel {item.name}"
                 lines.append(f"  {section.name}, {when}: {what}")
@@ -108,19 +111,26 @@ class CudaExecutor:
         for array in schedule.arrays:
             if array.kind in ("constant", "matrix"):
                 memory.put(array, known[array.value.index])
-        run.outputs = [xp.empty((steps, *output.shape), dtype=schedule.real) for output in step.outputs]
-        carries = [schedule.known[carry.index] for carry in step.carries]
+        run.outputs = [xp.empty((steps, *output.shape), dtype=output.dtype) for output in step.outputs]
+        carries = [schedule.places[carry.index] for carry in step.carries]
         current = states
         for number, (first, last) in enumerate(memory.spans):
             if len(memory.spans) > 1:
                 run.checkpoints.append(([s.copy() for s in current], random_state() if self.draws else None))
             self._forward_span(run, number, carries, current)
             for output, place in zip(run.outputs, schedule.outputs, strict=True):
-                rows = memory.arrays[place.array.number][int(place.is_later) :]
-                xp.copyto(output[first:last], rows[: last - first])
+                rows = memory.arrays[place.array.number][int(is_later(place)) :]
+                xp.copyto(output[first:last], rows[: last - first], casting="unsafe")
             current = [memory.arrays[carry.array.number][last - first] for carry in carries]
-        run.states = [state.copy() for state in current]
+        run.states = [state.astype(carry.dtype) for state, carry in zip(current, step.carries, strict=True)]
+        self._check_indices(memory)
         return run
+
+    def _check_indices(self, memory: Memory) -> None:
+        """Raise if an index was out of range. This waits for the device, and is only done where there are indices."""
+        if self.schedule.flag is not None and int(memory.arrays[self.schedule.flag.number][0]):
+            memory.arrays[self.schedule.flag.number].fill(0)
+            raise IndexError(f"{self.program.step.x.name}: an index that the step looks up with is out of range")
 
     def _check_places(self, x: Any, states: list[Any], leaves: list[Any]) -> None:
         """Raise unless all that is given is on the current device."""
@@ -146,10 +156,10 @@ class CudaExecutor:
         for carry, state in zip(carries, states, strict=True):
             self.backend.xp.copyto(memory.arrays[carry.array.number][0], state)
         memory.span = number
-        self._sections(memory, schedule.forward, last - first, backwards=False)
+        self._sections(memory, schedule.sections["forward"], last - first, backwards=False)
 
     def _give(self, memory: Memory, value: Any, rows: Any) -> None:
-        memory.put(self.schedule.known[value.index].array, rows, rows.shape[0])
+        memory.put(self.schedule.places[value.index].array, rows, rows.shape[0])
 
     def _draw(self, memory: Memory, steps: int) -> None:
         """Random numbers for so many steps, in the order in which a loop draws them, moved to the device at once."""
@@ -175,9 +185,9 @@ class CudaExecutor:
         x_grad = None if given is None else xp.empty((run.steps, *step.x.shape), dtype=schedule.real)
         for total in schedule.sums:
             memory.arrays[total.array.number] = xp.empty(total.base.shape, dtype=schedule.real)
-        seeds = [None if seed is None else schedule.known[seed.index].array for seed in step.carried]
+        seeds = [None if seed is None else schedule.places[seed.index].array for seed in step.carried]
         current = [None if g is None else g for g in state_cotangents]
-        carries = [schedule.known[carry.index] for carry in step.carries]
+        carries = [schedule.places[carry.index] for carry in step.carries]
         for number in reversed(range(len(memory.spans))):
             if number != memory.span:
                 self._again(run, number, carries)
@@ -192,15 +202,19 @@ class CudaExecutor:
                     end.fill(0) if g is None else xp.copyto(end, g)
             if given is not None and not memory.is_fixed(given):
                 memory.arrays[given.number] = x_grad[first:last]  # type: ignore[index]
-            self._sections(memory, schedule.backward, last - first, backwards=True)
+            self._sections(memory, schedule.sections["backward"], last - first, backwards=True)
             if given is not None and memory.is_fixed(given):
                 xp.copyto(x_grad[first:last], memory.arrays[given.number][: last - first])  # type: ignore[index]
             lane = self.device.ready()
             for total in schedule.sums:
-                memory.add_up(lane.blas, total, last - first, adds=number < len(memory.spans) - 1)
+                more = number < len(memory.spans) - 1
+                if total.base.how == "table":
+                    memory.scatter(self.backend, total, last - first, more)
+                else:
+                    memory.add_up(lane.blas, total, last - first, more)
             current = [None if seed is None else memory.arrays[seed.number][0].copy() for seed in seeds]
         for total in schedule.sums:
-            known[total.base.value.index] = total.base.finished(memory.arrays.pop(total.array.number))
+            known[total.base.value.index] = _finished(total.base, memory.arrays.pop(total.array.number), xp)
         for value, of, later in schedule.later:
             evaluate(later, known, self.backend)
             known[value.index] = known[of.index]
@@ -276,3 +290,13 @@ class CudaExecutor:
     def release(self, run: Run) -> None:
         """Give the memory of a run back."""
         self.spare[:] = [run.memory]
+
+
+def _finished(base: Base, array: Any, xp: Any) -> Any:
+    """The sum of a value, from what has been added up: see `Base.finished`, which is for NumPy's arrays."""
+    if base.how == "apart" and base.axis is not None:
+        array = xp.moveaxis(array, 0, base.axis)
+    if base.how == "rows":
+        left = [a for a in range(len(base.rows[0].shape)) if a != base.axis]
+        array = array.sum(axis=tuple(n for n, a in enumerate(left) if a in base.reduced))
+    return array.reshape(base.value.shape)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from minigrad.plan.cuda.layout import Array, Columns, Place, Product, Sum
+from minigrad.plan.cuda.layout import Product, is_later
 from minigrad.plan.cuda.schedule import Schedule
+from minigrad.plan.native.places import Array, Columns, Place, Sum
 
 ONE_MORE = frozenset({"carry", "carried"})
 """Kinds of arrays that have one entry more than there are steps: what is between these."""
-
-FOR_ONE_STEP = frozenset({"scratch", "constant", "matrix"})
-"""Kinds of arrays that have no entry for each step."""
 
 
 class Memory:
@@ -41,21 +39,30 @@ class Memory:
         shapes = {array.number: self._shape(array, span) for array in schedule.arrays if self.is_fixed(array)}
         try:
             for number, shape in shapes.items():
-                self.arrays[number] = xp.empty(shape, dtype=schedule.real)
-            self.ones = xp.ones(span * schedule.batch, dtype=schedule.real)
+                self.arrays[number] = xp.empty(shape, dtype=schedule.arrays[number].dtype)
+            if schedule.flag is not None:
+                self.arrays[schedule.flag.number].fill(0)
+            parts = max((total.base.parts for total in schedule.sums), default=1)
+            self.ones = xp.ones(span * schedule.batch * parts, dtype=schedule.real)
         except MemoryError as error:
             raise MemoryError(self._told(shapes, span, str(error))) from error
 
     def _shape(self, array: Array, span: int) -> tuple[int, ...]:
         """What an array takes for so many steps."""
-        shape = array.value.shape
-        return shape if array.kind in FOR_ONE_STEP else (span + (array.kind in ONE_MORE), *shape)
+        if array.kind in ("constant", "matrix", "flag"):
+            sizes = {"constant": (array.size,), "matrix": array.value.shape, "flag": (1,)}
+            return sizes[array.kind]
+        shape, batch = array.value.shape, self.schedule.batch
+        if prod(shape) != batch * array.row:
+            shape = batch, array.row
+        return shape if array.kind == "scratch" else (span + (array.kind in ONE_MORE), *shape)
 
     def _told(self, shapes: dict[int, tuple[int, ...]], span: int, reason: str) -> str:
         """That there is too little memory: for what, and what to reduce."""
-        sizes = {number: prod(shape) * self.schedule.real.itemsize for number, shape in shapes.items()}
+        sizes = {number: prod(shape) * self.schedule.arrays[number].dtype.itemsize for number, shape in shapes.items()}
         large = sorted(sizes, key=lambda number: -sizes[number])[:3]
-        arrays = ", ".join(f"{self.schedule.arrays[n].name} {shapes[n]} {sizes[n]:,} bytes" for n in large)
+        names = [self.schedule.name(self.schedule.arrays[number]) for number in large]
+        arrays = ", ".join(f"{name} {shapes[n]} {sizes[n]:,} bytes" for name, n in zip(names, large, strict=True))
         more = "" if span < self.steps else ", and checkpoint_every=n keeps every n-th state only"
         return (
             f"a run of {self.steps} steps of x {self.schedule.step.x.shape} keeps {sum(sizes.values()):,} bytes for "
@@ -78,44 +85,82 @@ class Memory:
             array: which.
             values: of the device, of its shape; count: of its first axis, if there may be fewer than there is room for.
         """
+        if array.kind == "constant":
+            values = self._by_rows(array, values)
         if array.number in self.arrays and self.is_fixed(array):
             memory = self.arrays[array.number]
-            self.xp.copyto(memory if count is None else memory[:count], values)
+            self.xp.copyto(memory if count is None else memory[:count], values, casting="unsafe")
         else:
-            self.arrays[array.number] = self.xp.ascontiguousarray(values, dtype=self.schedule.real)
+            self.arrays[array.number] = self.xp.ascontiguousarray(values, dtype=array.dtype)
+
+    def _by_rows(self, array: Array, values: Any) -> Any:
+        """A constant as it is read: by rows, or the one row that all sequences have."""
+        if values.size == array.size and not array.axis:
+            return values.reshape(-1)
+        found = self.xp.broadcast_to(values, array.shape)
+        if array.axis is not None:
+            found = self.xp.moveaxis(found, array.axis, 0)
+            found = found if array.row else found[0]
+        return found.reshape(-1)
+
+    # --- products and sums
 
     def at(self, columns: Columns | Place, row: int) -> tuple[int, int]:
         """The address of some columns in a row of all steps, and the elements from one row to the next."""
-        place = columns.place if isinstance(columns, Columns) else columns
+        place, first = (columns.place, columns.start) if isinstance(columns, Columns) else (columns, 0)
         array, batch = place.array, self.schedule.batch
         if array.kind == "scratch":
             row %= batch
-        elif place.is_later:
+        elif is_later(place):
             row += batch
-        element = row * array.row + columns.first
-        address: int = self.arrays[array.number].data.ptr + element * self.schedule.real.itemsize
+        element = row * array.row + first
+        address: int = self.arrays[array.number].data.ptr + element * array.dtype.itemsize
         return address, array.row
 
     def multiply(self, blas: Any, product: Product, first: int, rows: int) -> None:
-        """A product of so many rows from one on."""
-        operand, k = self.at(product.operand, first), product.operand.count
-        matrix = self.arrays[product.matrix.number]
-        n = product.matrix.value.shape[0 if product.transposed else 1]
+        """A product of so many rows from one on; a sequence may have several of them, side by side."""
+        itemsize = self.schedule.real.itemsize
+        (a, a_row), (out, out_row) = self.at(product.operand, first), self.at(product.place, first)
+        k, n = product.sizes
+        parts, matrix = product.parts, self.arrays[product.matrix.number]
         b = matrix.data.ptr, product.matrix.row, product.transposed
-        out = self.at(product.place, first)
-        blas.product(self.schedule.real.itemsize, (*operand, False), b, out, (rows, n, k), product.adds)
+        if a_row == parts * k and out_row == parts * n:
+            a_row, out_row, rows, parts = k, n, rows * parts, 1
+        for part in range(parts):
+            left, to = (a + part * k * itemsize, a_row, False), (out + part * n * itemsize, out_row)
+            blas.product(itemsize, left, b, to, (rows, n, k), product.adds)
 
     def add_up(self, blas: Any, total: Sum, steps: int, adds: bool) -> None:
         """A sum over so many steps, from the first of a span on."""
-        itemsize, batch = self.schedule.real.itemsize, self.schedule.batch
+        itemsize, batch, base = self.schedule.real.itemsize, self.schedule.batch, total.base
         out, (left, row) = self.arrays[total.array.number].data.ptr, self.at(total.left, 0)
-        if total.right is not None:
-            right, right_row = self.at(total.right, 0)
-            m, n = total.left.count, total.right.count
-            b = right, right_row, False
-            blas.product(itemsize, (left, row, True), b, (out, n), (m, n, steps * batch), adds)
+        rows, n = steps * batch, total.left.count
+        if base.how == "apart":
+            rows, n, row = steps, n * batch, row * batch
+        elif base.parts > 1:
+            rows, n = rows * base.parts, n // base.parts
+            row = n
+        if total.right is None:
+            ones = self.ones.data.ptr, 1, True
+            blas.product(itemsize, ones, (left, row, False), (out, n), (1, n, rows), adds)
             return
-        n, rows = total.left.count, steps * batch
-        if total.base.by_row:
-            n, row, rows = n * batch, row * batch, steps
-        blas.product(itemsize, (self.ones.data.ptr, 1, True), (left, row, False), (out, n), (1, n, rows), adds)
+        right, right_row = self.at(total.right, 0)
+        m = total.right.count // base.parts
+        right_row = right_row if base.parts == 1 else m
+        blas.product(itemsize, (left, row, True), (right, right_row, False), (out, m), (n, m, rows), adds)
+
+    def scatter(self, backend: Any, total: Sum, steps: int, adds: bool) -> None:
+        """A sum over so many steps of rows that go to those of a table."""
+        out, indices = self.arrays[total.array.number], total.right
+        assert indices is not None
+        before, size, after = total.base.shape
+        tables = out.reshape(before, size, after)
+        if not adds:
+            out.fill(0)
+        rows, where = (
+            self.arrays[columns.place.array.number][int(is_later(columns.place)) :][:steps]
+            for columns in (total.left, indices)
+        )
+        parts = rows.reshape(steps * self.schedule.batch, before, -1, after)
+        for number in range(before):
+            backend.add_at(tables[number], (where.reshape(-1),), parts[:, number].reshape(-1, after))

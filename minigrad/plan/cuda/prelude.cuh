@@ -5,13 +5,49 @@
 #ifndef INFINITY
 #define INFINITY __int_as_float(0x7f800000)
 #endif
+#ifdef __CUDACC_RTC__ /* compiled at run time, without the headers of the host */
+typedef signed char int8_t;
+typedef short int16_t;
+typedef int int32_t;
+typedef long long int64_t;
+typedef unsigned char uint8_t;
+typedef unsigned short uint16_t;
+typedef unsigned int uint32_t;
+typedef unsigned long long uint64_t;
+#else
+#include <stdint.h>
+#endif
+#undef INT64_C
+#undef INT64_MAX
+#define INT64_C(n) ((int64_t)n##LL)
+#define INT64_MAX ((int64_t)0x7fffffffffffffffLL)
 typedef long long rows_t;
+#define INLINE __device__ __forceinline__
 
-__device__ __forceinline__ REAL larger(REAL a, REAL b) { return a > b || a != a ? a : b; }
-__device__ __forceinline__ REAL smaller(REAL a, REAL b) { return a < b || a != a ? a : b; }
-__device__ __forceinline__ REAL sigmoid(REAL a) { return (REAL)1 / ((REAL)1 + exp(-a)); }
-__device__ __forceinline__ REAL softplus(REAL a) { return larger(a, (REAL)0) + log1p(exp(-fabs(a))); }
-__device__ __forceinline__ REAL sign(REAL a) { return a != a ? a : (REAL)((a > 0) - (a < 0)); }
+/* --- what is computed element by element: here a vector is one number */
+
+typedef REAL vec;
+typedef bool mask;
+#define LOAD(from) (*(from))
+#define STORE(to, value) (*(to) = (value))
+#define VM(of_float, of_double) of_double /* a name of C++ is of both */
+
+INLINE REAL v_set(REAL a) { return a; }
+INLINE REAL v_select(bool condition, REAL a, REAL b) { return condition ? a : b; }
+INLINE REAL v_max(REAL a, REAL b) { return a > b || a != a ? a : b; }
+INLINE REAL v_min(REAL a, REAL b) { return a < b || a != a ? a : b; }
+INLINE REAL v_tanh(REAL a) { return tanh(a); }
+INLINE REAL v_sigmoid(REAL a) { return (REAL)1 / ((REAL)1 + exp(-a)); }
+INLINE REAL v_softplus(REAL a) { return v_max(a, (REAL)0) + log1p(exp(-fabs(a))); }
+INLINE REAL v_sign(REAL a) { return a != a ? a : (REAL)((a > 0) - (a < 0)); }
+INLINE REAL v_exp(REAL a) { return exp(a); }
+INLINE REAL v_expm1(REAL a) { return expm1(a); }
+INLINE REAL v_log(REAL a) { return log(a); }
+INLINE REAL v_log1p(REAL a) { return log1p(a); }
+INLINE REAL v_sqrt(REAL a) { return sqrt(a); }
+INLINE REAL v_sin(REAL a) { return sin(a); }
+INLINE REAL v_cos(REAL a) { return cos(a); }
+INLINE REAL v_abs(REAL a) { return fabs(a); }
 
 /* --- reductions of a row, by all threads of a block; each of them gets the result */
 
@@ -21,11 +57,11 @@ struct Sum {
 };
 struct Max {
     static __device__ __forceinline__ REAL none() { return -(REAL)INFINITY; }
-    static __device__ __forceinline__ REAL both(REAL a, REAL b) { return larger(a, b); }
+    static __device__ __forceinline__ REAL both(REAL a, REAL b) { return v_max(a, b); }
 };
 struct Min {
     static __device__ __forceinline__ REAL none() { return (REAL)INFINITY; }
-    static __device__ __forceinline__ REAL both(REAL a, REAL b) { return smaller(a, b); }
+    static __device__ __forceinline__ REAL both(REAL a, REAL b) { return v_min(a, b); }
 };
 
 /* One value of each thread, over the block, whose threads are whole warps. */
@@ -46,34 +82,89 @@ template <class Over> __device__ REAL over_row(const REAL *x, int count) {
     return across_block<Over>(a);
 }
 
-__device__ REAL row_sum(const REAL *x, int count) { return over_row<Sum>(x, count); }
-__device__ REAL row_mean(const REAL *x, int count) { return over_row<Sum>(x, count) * ((REAL)1 / count); }
-__device__ REAL row_max(const REAL *x, int count) { return over_row<Max>(x, count); }
-__device__ REAL row_min(const REAL *x, int count) { return over_row<Min>(x, count); }
+__device__ REAL block_sum(const REAL *x, int count) { return over_row<Sum>(x, count); }
+__device__ REAL block_mean(const REAL *x, int count) { return over_row<Sum>(x, count) / count; }
+__device__ REAL block_max(const REAL *x, int count) { return over_row<Max>(x, count); }
+__device__ REAL block_min(const REAL *x, int count) { return over_row<Min>(x, count); }
 
 /* The largest element, or 0 if that is not finite, and the sum of exp(x - shift). */
-__device__ REAL row_shift(const REAL *x, int count) {
-    const REAL most = row_max(x, count);
+__device__ REAL block_shift(const REAL *x, int count) {
+    const REAL most = block_max(x, count);
     return most - most == 0 ? most : (REAL)0;
 }
 
-__device__ REAL row_exp_sum(const REAL *x, int count, REAL shift) {
+__device__ REAL block_exp_sum(const REAL *x, int count, REAL shift) {
     REAL sum = 0;
     for (int j = threadIdx.x; j < count; j += blockDim.x) sum += exp(x[j] - shift);
     return across_block<Sum>(sum);
 }
 
-__device__ REAL row_logsumexp(const REAL *x, int count) {
-    const REAL shift = row_shift(x, count), sum = row_exp_sum(x, count, shift);
+__device__ REAL block_logsumexp(const REAL *x, int count) {
+    const REAL shift = block_shift(x, count), sum = block_exp_sum(x, count, shift);
     return log(sum) + shift;
 }
 
-__device__ void row_softmax(const REAL *x, REAL *y, int count) {
-    const REAL most = row_max(x, count), sum = row_exp_sum(x, count, most);
+__device__ void block_softmax(const REAL *x, REAL *y, int count) {
+    const REAL most = block_max(x, count), sum = block_exp_sum(x, count, most);
     for (int j = threadIdx.x; j < count; j += blockDim.x) y[j] = exp(x[j] - most) / sum;
 }
 
-__device__ void row_log_softmax(const REAL *x, REAL *y, int count) {
-    const REAL most = row_max(x, count), sum = row_exp_sum(x, count, most);
+__device__ void block_log_softmax(const REAL *x, REAL *y, int count) {
+    const REAL most = block_max(x, count), sum = block_exp_sum(x, count, most);
     for (int j = threadIdx.x; j < count; j += blockDim.x) y[j] = x[j] - most - log(sum);
+}
+
+/* --- the same by one thread, for operations on parts of a row: see native/operations.py */
+
+INLINE REAL row_dot(const REAL *a, const REAL *b, int count) {
+    REAL sum = 0;
+    for (int j = 0; j < count; j++) sum += a[j] * b[j];
+    return sum;
+}
+
+INLINE REAL row_sum(const REAL *x, int count) {
+    REAL sum = 0;
+    for (int j = 0; j < count; j++) sum += x[j];
+    return sum;
+}
+
+INLINE REAL row_max(const REAL *x, int count) {
+    REAL most = x[0];
+    for (int j = 1; j < count; j++) most = v_max(most, x[j]);
+    return most;
+}
+
+INLINE REAL row_min(const REAL *x, int count) {
+    REAL least = x[0];
+    for (int j = 1; j < count; j++) least = v_min(least, x[j]);
+    return least;
+}
+
+INLINE REAL row_logsumexp(const REAL *x, int count) {
+    const REAL most = row_max(x, count), shift = most - most == 0 ? most : (REAL)0;
+    REAL sum = 0;
+    for (int j = 0; j < count; j++) sum += exp(x[j] - shift);
+    return log(sum) + shift;
+}
+
+INLINE void row_softmax(const REAL *x, REAL *y, int count) {
+    const REAL most = row_max(x, count);
+    REAL sum = 0;
+    for (int j = 0; j < count; j++) sum += exp(x[j] - most);
+    for (int j = 0; j < count; j++) y[j] = exp(x[j] - most) / sum;
+}
+
+INLINE void row_log_softmax(const REAL *x, REAL *y, int count) {
+    const REAL most = row_max(x, count);
+    REAL sum = 0;
+    for (int j = 0; j < count; j++) sum += exp(x[j] - most);
+    for (int j = 0; j < count; j++) y[j] = x[j] - most - log(sum);
+}
+
+/* An index that may count from the end. One that is out of range is noted, and 0 taken instead. */
+INLINE long row_index(int64_t index, long size, int64_t *out_of_range) {
+    if (index < 0) index += size;
+    if (index >= 0 && index < size) return (long)index;
+    *out_of_range = 1;
+    return 0;
 }

@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from minigrad.plan.cuda.layout import Array, Place, Sum
-from minigrad.plan.cuda.rows import PRODUCTS, REDUCTIONS, NotExpressibleError, is_moved, width
 from minigrad.plan.cuda.sections import Section
-from minigrad.plan.cuda.sums import bases_of
 from minigrad.plan.graph import Level, Value, is_draw
+from minigrad.plan.native import schedule as native
+from minigrad.plan.native.parts import NotExpressibleError
+from minigrad.plan.native.places import Array, Place, Sum
+from minigrad.plan.native.sums import bases_of
 from minigrad.plan.program import Program
 
-FORWARD = ("input", "recurrent", "output")
-BACKWARD = ("coefficient", "cotangent", "sink")
-HEAVY = PRODUCTS | REDUCTIONS
-"""Operations that are better done for many steps at once."""
-
+FORWARD, BACKWARD = native.FORWARD, native.BACKWARD
 
 _WHEN = {"saved": "all", "scratch": "step"}
 """What an array of a computed value is called after: whether it holds all steps or one."""
@@ -28,104 +25,65 @@ _RESERVED = frozenset(
 )
 
 
-class Schedule:
-    """All of a program, or `NotExpressibleError`.
+class Schedule(native.Schedule):
+    """All of a program, or `NotExpressibleError`. Arrays are those of the native executor's schedule.
 
     Attributes:
-        arrays: by number.
-        forward, backward: their sections in order: before, in and after the loop.
-        outputs, x_grad: where the results are.
+        sections: those of the forward and of the backward: before, in and after the loop.
+        draws: values that are drawn.
         sums: over all steps; later: for each total the value that it is the sum of, and what to evaluate once.
+        in_loop: whether what is computed now is computed step by step.
     """
 
     def __init__(self, program: Program) -> None:
-        self.program, self.step = program, program.step
-        step = program.step
-        self.real = step.x.dtype
-        self.batch = step.x.shape[0] if step.x.shape else 0
-        self.arrays: list[Array] = []
-        self.known: dict[int, Place] = {}
+        self.draws = [value for value in program.bins["input"] if is_draw(value)]
+        self.sections: dict[str, list[Section]] = {}
         self.sums: list[Sum] = []
         self.later: list[tuple[Value, Value, list[Value]]] = []
-        self._constants: dict[tuple[int, str, int], Array] = {}
-        self._names: set[str] = set()
-        if self.real.kind != "f" or self.real.itemsize not in (4, 8):
-            raise NotExpressibleError(f"x is {self.real}; rows are of float32 or float64")
-        for source in [step.x, *step.carries, *step.outputs]:
-            if len(source.shape) not in (1, 2) or source.shape[0] != self.batch or source.dtype != self.real:
-                raise NotExpressibleError(
-                    f"{source.name} has the shape {source.shape} and {source.dtype}; rows are (B, n) of {self.real}"
-                )
-        self.draws = [value for value in program.bins["input"] if is_draw(value)]
-        for value in [step.x, step.alive, *self.draws]:
-            self._give(value, "given")
-        for carry in step.carries:
-            self._give(carry, "carry")
-        self.outputs: list[Place] = []
-        self.forward = self._forward()
-        for cotangent in step.cotangents:
-            self._give(cotangent, "given")
-        for seed in step.carried:
-            self._give(seed, "carried")
-        self.x_grad: Place | None = None
-        self.backward = self._backward()
+        self.in_loop = False
+        self._names: dict[int, str] = {}
+        self._matrices: dict[int, Array] = {}
+        super().__init__(program)
 
     # --- arrays
 
     def array(self, kind: str, value: Value, row: int | None = None) -> Array:
-        """A new one."""
-        row = width(value) if row is None else row
-        self.arrays.append(Array(len(self.arrays), kind, value, row, self._name(kind, value)))
-        return self.arrays[-1]
+        """A new one; what is computed for all steps at once is kept for all."""
+        kind = "saved" if kind in ("scratch", "chunk") and not self.in_loop else kind
+        return super().array(kind, value, row)
 
-    def _name(self, kind: str, value: Value) -> str:
-        """A name for an array: the cell's own for what is given, and that of `explain()` for what is computed."""
-        given = value.attrs.get("name")
-        if kind == "total":
-            word = f"total_{value.index}"
-        elif given is not None:
-            word = ("d_" if value.op == "carried" else "") + re.sub(r"\W+", "_", given, flags=re.ASCII).strip("_")
-            word = word if word[:1].isalpha() and word not in _RESERVED else f"p_{word}"
-        elif value.is_source:
-            word = f"d_output_{value.attrs['number']}" if value.op == "cotangent" else value.name
-        else:
-            word = f"{_WHEN.get(kind, kind)}_{value.name}_{value.index}"
-        name, number = word, 1
-        while name in self._names:
-            number += 1
-            name = f"{word}_v{number}"
-        self._names.add(name)
-        return name
-
-    def _give(self, value: Value | None, kind: str) -> None:
-        if value is not None:
-            self.known[value.index] = Place(self.array(kind, value))
-
-    def constant(self, value: Value, rank: int) -> Array:
-        """The array of what depends on parameters alone, as operands of results with so many axes see it."""
-        shape = (1,) * (rank - len(value.shape)) + value.shape
-        per_row = len(value.shape) == rank and shape[0] == self.batch
-        return self._constant(value, "constant", (*shape, 1)[1] if per_row else 0)
+    def room(self, value: Value, count: int) -> Array:
+        """Memory for so many numbers of each row, to compute a value with."""
+        return self.array("scratch", value, count)
 
     def matrix(self, value: Value) -> Array:
         """The array of parameters that rows are multiplied with."""
-        return self._constant(value, "matrix", value.shape[1])
+        if value.index not in self._matrices:
+            self._matrices[value.index] = self.array("matrix", value, value.shape[1])
+        return self._matrices[value.index]
 
-    def _constant(self, value: Value, kind: str, row: int) -> Array:
-        key = value.index, kind, row
-        if key not in self._constants:
-            self._constants[key] = self.array(kind, value, row)
-        return self._constants[key]
+    def name(self, array: Array) -> str:
+        """A name for an array: the cell's own for what is given, and that of `explain()` for what is computed."""
+        if array.number not in self._names:
+            word = name = _word(array.kind, array.value)
+            number = 1
+            while name in self._names.values():
+                number += 1
+                name = f"{word}_v{number}"
+            self._names[array.number] = name
+        return self._names[array.number]
 
     # --- sections
 
-    def _forward(self) -> list[Section]:
+    def _forward(self) -> Section:  # that of the loop
         step, program = self.step, self.program
         split = _Split(self, "forward", [program.bins[name] for name in FORWARD])
         split.before([*step.results, *step.outputs, *program.saved])
         for carry, result in zip(step.carries, step.results, strict=True):
-            split.loop.want(result, Place(self.known[carry.index].array, after=True))
+            self._check_order(result)
+            split.loop.want(result, Place(self.places[carry.index].array, after=True))
         for output in step.outputs:
+            self._check_order(output)
             place = split.loop.places.get(output.index)
             if place is None or not place.after:
                 place = Place(self.array("output", output))
@@ -135,11 +93,11 @@ class Schedule:
         split.finish_loop()
         return split.finish()
 
-    def _backward(self) -> list[Section]:
+    def _backward(self) -> Section:  # that of the loop
         step, program = self.step, self.program
         bases = []
         for total in program.bins["total"]:
-            found, later = bases_of(total.attrs["of"], self.batch)
+            found, later = bases_of(total.attrs["of"], self.rows)
             self.later.append((total, total.attrs["of"], later))
             bases += found
         rows = [value for base in bases for value in base.rows]
@@ -147,16 +105,15 @@ class Schedule:
         split = _Split(self, "backward", [program.bins[name] for name in BACKWARD])
         split.before([*grads, *rows, *([step.x_grad] if step.x_grad is not None else [])])
         for seed, grad in program.loops["backward"]:
-            split.loop.want(grad, Place(self.known[seed.index].array, after=True))
+            split.loop.want(grad, Place(self.places[seed.index].array, after=True))
         if step.x_grad is not None:
             self.x_grad = Place(self.array("output", step.x_grad))
             split.want(step.x_grad, self.x_grad)
         split.keep(rows)
         after = split.finish_loop()
         for base in {base.value.index: base for base in bases}.values():
-            left, *right = (after.columns(value) for value in base.rows)
-            if base.by_row and left.count != left.place.array.row:
-                raise NotExpressibleError("the gradient of a tensor of the state is a part of other rows")
+            whole = base.parts > 1 or base.how in ("apart", "table")
+            left, *right = (after.columns(value, "saved", whole) for value in base.rows)
             array = self.array("total", base.value, 0)
             self.sums.append(Sum(base, array, left, right[0] if right else None))
         return split.finish()
@@ -164,7 +121,25 @@ class Schedule:
     def settle(self, section: Section) -> None:
         """Remember what a section leaves in memory for all steps."""
         section.finish()
-        self.known |= {index: place for index, place in section.places.items() if place.array.kind != "scratch"}
+        self.places |= {index: place for index, place in section.places.items() if place.array.kind != "scratch"}
+
+    def _check_order(self, value: Value) -> None:
+        """Raise if the axis of sequences of what the caller gets is not the first."""
+        if value.level is not Level.CONSTANT and self.rows.axis(value):
+            raise NotExpressibleError(f"{value.name} of shape {value.shape} has its sequences in another axis")
+
+
+def _word(kind: str, value: Value) -> str:
+    """What an array is called, if nothing else is."""
+    given = value.attrs.get("name")
+    if kind in ("total", "flag"):
+        return f"{kind}_{value.index}"
+    if given is not None:
+        word = ("d_" if value.op == "carried" else "") + re.sub(r"\W+", "_", given, flags=re.ASCII).strip("_")
+        return word if word[:1].isalpha() and word not in _RESERVED else f"p_{word}"
+    if value.is_source:
+        return f"d_output_{value.attrs['number']}" if value.op == "cotangent" else value.name
+    return f"{_WHEN.get(kind, kind)}_{value.name}_{value.index}"
 
 
 class _Split:
@@ -180,7 +155,7 @@ class _Split:
         self._bin = {value.index: number for number, values in enumerate(bins) for value in values}
         self._heavy: set[int] = set()
         for value in bins[2]:
-            if value.name in HEAVY or any(operand.index in self._heavy for operand in value.values):
+            if self._is_operation(value) or any(operand.index in self._heavy for operand in value.values):
                 self._heavy.add(value.index)
         self._later: list[tuple[Value, Place | None]] = []
 
@@ -197,9 +172,11 @@ class _Split:
         for value in early:
             if value.index not in read:
                 continue
-            while is_moved(value) and value.name != "assemble" and self._bin.get(value.index) == 0:
+            while self._is_moved(value) and value.name != "assemble" and self._bin.get(value.index) == 0:
                 value = value.values[0]
             found = self._leaves(value)
+            if any(map(self._mixes, [value, *found])):
+                continue  # unless somebody asks for it
             if len(found) == 1:
                 section.keep(found[0])
             elif found:
@@ -207,6 +184,20 @@ class _Split:
         self.schedule.settle(section)
         light = [value for value in last if self.is_in_loop(value)]
         self.loop = Section(self.schedule, self.name, [*early, *loop, *light], in_loop=True)
+
+    def _is_moved(self, value: Value) -> bool:
+        return not self._mixes(value) and self.schedule.rows.is_moved(value)
+
+    def _is_operation(self, value: Value) -> bool:
+        """Whether a value costs a product or a reduction; also if sequences meet in it, which is left for later."""
+        return self._mixes(value) or self.schedule.rows.is_operation(value)
+
+    def _mixes(self, value: Value) -> bool:
+        try:
+            self.schedule.rows.axis(value)
+        except NotExpressibleError:
+            return True
+        return False
 
     def _leaves(self, value: Value) -> list[Value]:
         """The products and reductions that a value of the first bin is computed from."""
@@ -216,7 +207,7 @@ class _Split:
             if at.index in seen or self._bin.get(at.index) != 0:
                 continue
             seen.add(at.index)
-            if at.name in HEAVY:
+            if self._is_operation(at):
                 found.append(at)
             else:
                 stack += at.values
@@ -256,7 +247,7 @@ class _Split:
         stack, seen = [root], set()
         while stack:
             at = stack.pop()
-            if at.index in seen or at.level is Level.CONSTANT or at.index in self.schedule.known:
+            if at.index in seen or at.level is Level.CONSTANT or at.index in self.schedule.places:
                 continue
             seen.add(at.index)
             place = self.loop.places.get(at.index)
@@ -264,9 +255,10 @@ class _Split:
                 continue
             if self._bin.get(at.index) == 1:
                 self.loop.keep(at)
-            stack += at.values if self._bin.get(at.index) != 1 or is_moved(at) else []
+            stack += at.values if self._bin.get(at.index) != 1 or self._is_moved(at) else []
 
-    def finish(self) -> list[Section]:
-        """The sections."""
+    def finish(self) -> Section:
+        """That of the loop; all of them are noted."""
         self.schedule.settle(self._after)
-        return [self._before, self.loop, self._after]
+        self.schedule.sections[self.name] = [self._before, self.loop, self._after]
+        return self.loop

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from minigrad.plan.cuda.expressions import Loop, address
-from minigrad.plan.cuda.layout import Array, Kernel, Reduction
-from minigrad.plan.cuda.rows import width
+from minigrad.plan.cuda.layout import Kernel
 from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.sections import Section
+from minigrad.plan.native.moves import is_move
+from minigrad.plan.native.operations import body, room
+from minigrad.plan.native.parts import PRODUCTS, REDUCTIONS, is_elementwise, reduced_axes
+from minigrad.plan.native.places import Array, Place, RowOperation
+from minigrad.plan.native.scalars import stored
 
 THREADS = 128
 """Of a block whose threads have an element each."""
@@ -43,7 +48,7 @@ class Written:
 def write(schedule: Schedule) -> dict[str, Written]:
     """All kernels, by name."""
     found = {}
-    for section in (*schedule.forward, *schedule.backward):
+    for section in (*schedule.sections["forward"], *schedule.sections["backward"]):
         for item in section.work:
             if isinstance(item, Kernel):
                 found[item.name] = _kernel(section, item)
@@ -63,35 +68,47 @@ def prelude() -> str:
 
 
 def _kernel(section: Section, kernel: Kernel) -> Written:
-    body: list[str] = []
-    used: dict[Array, bool] = {}
-    size = 1
-    for position, (number, stage) in enumerate(zip(kernel.numbers, kernel.stages, strict=True)):
+    lines: list[str] = []
+    used: dict[int, tuple[Array, bool]] = {}  # by number, and whether it is written
+    size, name, flag = 1, section.schedule.name, section.schedule.flag
+
+    def use(array: Array, writes: bool) -> None:
+        used[array.number] = array, writes or used.get(array.number, (array, False))[1]
+
+    for position, (number, stage) in enumerate(kernel.stages.items()):
         if position:
-            body.append("__syncthreads();")
-        for reduction in stage.reductions:
-            body += _reduction(section, reduction)
-            used.setdefault(reduction.operand.place.array, False)
-            used[reduction.place.array] = True
-            size = max(size, reduction.operand.count)
-        if stage.reductions and stage.stores:
-            body.append("__syncthreads();")
-        for columns, stores in sorted(stage.stores.items()):
-            loop = Loop(section, number, columns, stores)
+            lines.append("__syncthreads();")
+        for operation in stage.operations:
+            lines += _operation(section, operation)
+            for columns in filter(None, operation.operands):
+                use(columns.place.array, False)
+                size = max(size, columns.count)
+            use(operation.place.array, True)
+            if operation.room is not None:
+                use(operation.room.array, True)
+        if flag is not None and any("out_of_range" in line for line in lines):
+            use(flag, True)
+        if stage.operations and stage.stores:
+            lines.append("__syncthreads();")
+        for width, stores in sorted(stage.stores.items()):
+            loop = Loop(section, number, width, stores)
             for place in loop.places:
-                used.setdefault(place.array, False)
+                use(place.array, False)
             for store in stores:
-                used[store.place.array] = True
-            size = max(size, columns)
-            body += _by_row(loop) if kernel.by_rows else _by_element(loop)
+                use(store.place.array, True)
+            size = max(size, width)
+            lines += _by_row(loop) if kernel.by_rows else _by_element(loop)
     if kernel.by_rows:
         head = "for (rows_t q = first + blockIdx.x; q < first + rows; q += gridDim.x) {"
-        body = [head, *("    " + line for line in body), "}"]
-    arrays = sorted(used, key=lambda array: array.number)
-    given = [f"{'' if used[array] else 'const '}REAL *{array.name}" for array in arrays]
+        lines = [head, *("    " + line for line in lines), "}"]
+    arrays = [used[number] for number in sorted(used)]
+    given = [
+        f"{'' if writes else 'const '}{stored(array.dtype)} *{'out_of_range' if array is flag else name(array)}"
+        for array, writes in arrays
+    ]
     head = f'extern "C" __global__ void {kernel.name}({", ".join([*given, "rows_t first", "rows_t rows"])})'
-    text = "\n".join([f"{head} {{", *("    " + line for line in body), "}", ""])
-    return Written(kernel, text, arrays, size)
+    text = "\n".join([f"{head} {{", *("    " + line for line in lines), "}", ""])
+    return Written(kernel, text, [array for array, _ in arrays], size)
 
 
 def _by_row(loop: Loop) -> list[str]:
@@ -113,15 +130,86 @@ def _by_element(loop: Loop) -> list[str]:
     ]
 
 
-def _reduction(section: Section, reduction: Reduction) -> list[str]:
+# --- operations on rows in memory
+
+
+def _operation(section: Section, operation: RowOperation) -> list[str]:
+    """By the whole block, as far as its threads can do it without waiting for each other; if not, by one of them."""
+    value, rows = operation.value, section.rows
+    if not operation.copies and _is_of_whole_rows(section, operation):
+        return _reduction(section, operation)
+    lines = [
+        f"const {stored(columns.place.array.dtype)} *in{n} = {_at(section, columns.place, columns.start)};"
+        for n, columns in enumerate(operation.operands)
+        if columns is not None
+    ]
+    lines.append(f"{stored(operation.place.array.dtype)} *out = {_at(section, operation.place, 0)};")
+    if operation.room is not None:
+        lines.append(f"REAL *t = {_at(section, operation.room, 0)};")
+    if operation.copies:
+        done = [f"for (long j = 0; j < {rows.width(value)}; j++) out[j] = in0[j];"]
+    else:
+        done = body(value, rows)
+    done = _shared(done, "j" if operation.copies else _own_loops(section, operation))
+    return ["{", *("    " + line for line in [*lines, *done]), "}"]
+
+
+def _at(section: Section, place: Place, column: int) -> str:
+    return " + ".join([*address(section, place), *([str(column)] if column else [])])
+
+
+def _is_of_whole_rows(section: Section, operation: RowOperation) -> bool:
+    """Whether an operation reduces each row to one number, or is softmax of each."""
+    value, rows = operation.value, section.rows
+    if value.name not in REDUCTIONS or value.name == "argmax" or value.values[0].dtype != rows.real:
+        return False
+    (x,) = value.values
+    return len(reduced_axes(value)) >= len(rows.sizes(x)) if len(x.shape) > 1 else False
+
+
+def _reduction(section: Section, operation: RowOperation) -> list[str]:
     """A reduction of a row by the whole block; softmax puts its row down itself."""
-    batch, value, operand = section.schedule.batch, reduction.value, reduction.operand
-    source = address(operand.place, batch) + (f" + {operand.start}" if operand.start else "")
-    target = address(reduction.place, batch)
-    if width(value) > 1 or value.name in ("softmax", "log_softmax"):
-        return [f"row_{value.name}({source}, {target}, {operand.count});"]
+    value, (operand,) = operation.value, operation.operands
+    assert operand is not None
+    source, target = _at(section, operand.place, operand.start), _at(section, operation.place, 0)
+    if value.name in ("softmax", "log_softmax"):
+        return [f"block_{value.name}({source}, {target}, {operand.count});"]
     name = f"{value.name}_{value.index}"
     return [
-        f"const REAL {name} = row_{value.name}({source}, {operand.count});",
+        f"const REAL {name} = block_{value.name}({source}, {operand.count});",
         f"if (threadIdx.x == 0) *({target}) = {name};",
     ]
+
+
+def _own_loops(section: Section, operation: RowOperation) -> str:
+    """The loops of which each turn has elements of its own, as a pattern of their counters; none if it is empty."""
+    value, rows = operation.value, section.rows
+    if is_move(value):
+        return "" if rows.move(value).adds else r"j|i\d"
+    if value.name in PRODUCTS:
+        return "n"
+    if value.name in REDUCTIONS:
+        return "" if room(value, rows) else r"i\d"
+    return r"i|j" if is_elementwise(value) or value.name in ("take", "take_along_axis", "one_hot") else ""
+
+
+def _shared(lines: list[str], counters: str) -> list[str]:
+    """Statements with the outermost of these loops shared by the threads of a block; by one thread if there is none.
+
+    Between one loop and the next the threads wait for each other. What is outside of loops declares something.
+    """
+    heads = [match for line in lines if (match := _LOOP.match(line))]
+    own = re.compile(rf"for \(long ({counters}) = 0; \1 < (\d+); \1\+\+\)")
+    if counters != "n" and not (counters and heads and all(own.match(head[0]) for head in heads)):
+        return ["if (threadIdx.x == 0) {", *("    " + line for line in lines), "}"]
+    found: list[str] = []
+    for line in lines:
+        if counters == "n" or own.match(line):
+            waits = counters != "n" and any("threadIdx.x" in before for before in found)
+            found += ["__syncthreads();"] * waits
+            line = own.sub(r"for (long \1 = threadIdx.x; \1 < \2; \1 += blockDim.x)", line, count=1)
+        found.append(line)
+    return found
+
+
+_LOOP = re.compile(r"for \(long \w+ = 0; [^)]*\)")
