@@ -179,7 +179,8 @@ def _find_compiler(environment: tuple[str | None, ...]) -> Compiler | NativeUnav
         if isinstance(found, Compiler):
             return found
         refused.append(f"{candidate}: {found}")
-    advice = "MINIGRAD_CC must name one" if chosen else "install gcc, clang or the package ziglang, or set MINIGRAD_CC"
+    advice = "install gcc or clang, or Zig's compiler by pip install 'minigrad[native]', or set MINIGRAD_CC"
+    advice = "MINIGRAD_CC must name one" if chosen else advice
     return NativeUnavailable(f"no C compiler works; {advice} ({'; '.join(refused)})")
 
 
