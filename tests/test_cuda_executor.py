@@ -8,9 +8,12 @@ from typing import Any
 import fake_cuda
 import numpy as np
 import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
 from plan_cells import CELLS
 from plan_cells_random import RANDOM
 from plan_runs import LOSSES, Case, agree, compare, everything, pair, run
+from test_plan_random_cells import as_text, cells
 
 import minigrad as mg
 from minigrad.plan.cuda import executor as cuda_executor
@@ -54,6 +57,24 @@ def test_equals_tape(name: str) -> None:
     assert is_compiled(plan) == (name not in NOT_COMPILED), plan.explain().splitlines()[1]
     if name in NOT_COMPILED:
         assert NOT_COMPILED[name] in plan.explain().splitlines()[1]
+
+
+@settings(max_examples=30)
+@given(data=st.data(), batch=st.integers(1, 3))
+def check_random_cell(data: Any, batch: int) -> None:
+    mg.seed(0)
+    cell = data.draw(cells())
+    note(as_text(cell))
+    case = Case(cell, 3, batch, x_grad=data.draw(st.booleans()), state_grad=data.draw(st.booleans()))
+    plan, tape = pair(cell, checkpoint_every=data.draw(st.sampled_from([None, None, 2])))
+    lengths = data.draw(st.none() | st.lists(st.integers(0, 3), min_size=batch, max_size=batch))
+    expected = run(tape, case, lengths)
+    for _ in range(2):
+        agree(run(plan, case, lengths), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_random_cells() -> None:
+    check_random_cell()
 
 
 WAYS: dict[str, Any] = {

@@ -86,7 +86,7 @@ def plan_for(
     grad = recorder.grad and any(tensor.requires_grad for tensor in (x, *initial, *held) if isinstance(tensor, Tensor))
     key = (
         key,
-        (x.shape[1:], x.dtype, x.backend.name, grad, x.requires_grad, masked, return_states),
+        (x.shape[1:], x.dtype, x.backend.place(x.data), grad, x.requires_grad, masked, return_states),
         tuple([(leaf.shape, leaf.dtype, leaf.requires_grad) for leaf in initial]),
         (get_default_dtype(), checkpoint_every, build(state)),
     )
