@@ -223,6 +223,31 @@ def test_booleans_as_state_and_output(dtype: str) -> None:
     assert is_native(plan), plan.explain()
 
 
+class OtherConstants(mg.Cell):
+    """Integers and booleans that depend on nothing, among numbers."""
+
+    def __init__(self) -> None:
+        self.features = (2,)
+        self.counts, self.flags = mg.tensor([1, 2, 3]), mg.tensor([[True], [False], [True]])
+        self.w = mg.Parameter(mg.normal(shape=(3, 3)))
+
+    def init_state(self, batch_size: int) -> Any:
+        return mg.zeros((batch_size, 3))
+
+    def step(self, x: Any, state: Any) -> Any:
+        state = mg.tanh(state @ self.w * self.counts + x[:, :1])
+        chosen = mg.where(state * self.counts > self.counts - 2, state, self.counts * 0.1)
+        flagged = mg.where(self.flags, mg.expand_dims(state, 1), mg.expand_dims(x[:, 1:], 2))  # (B, 3, 3)
+        return chosen + (state * state) ** self.counts, mg.tanh(flagged.sum(axis=1))
+
+
+def test_constants_of_other_dtypes() -> None:
+    cell = OtherConstants()
+    plan, tape = pair(cell)
+    compare(plan, tape, Case(cell))
+    assert is_native(plan), plan.explain()
+
+
 # --- elements found by integers
 
 

@@ -114,7 +114,7 @@ class Loop:
     def _constant(self, value: Value, shape: tuple[int, ...], axis: int | None, start: int, broadcast: bool) -> str:
         """Columns of what depends on parameters alone, as it is seen from a shape with this axis of sequences."""
         single = prod(value.shape) == 1
-        place = Place(self.schedule.constant(value, shape, axis))
+        place = Place(self.schedule.constant(value, shape, axis, self.schedule.real))
         return self._load(value, place, 0 if single else start, broadcast or single)
 
     def _operand(self, operand: Any, like: Value, start: int, broadcast: bool) -> str:

@@ -19,8 +19,9 @@ from minigrad.plan.native.parts import NotExpressibleError, is_same, literal
 from minigrad.plan.pieces import has_gaps
 
 VIEWS = frozenset(
-    "getitem reshape expand_dims squeeze broadcast_to permute_dims matrix_transpose flip".split()  # noqa: SIM905
+    {"getitem", "reshape", "expand_dims", "squeeze", "broadcast_to", "permute_dims", "matrix_transpose", "flip"}
 )
+"""Operations that only say where elements are to be read."""
 MOST_SEGMENTS = 8
 """From how many places at most the columns of a value may come to be read there; from more they are copied first."""
 

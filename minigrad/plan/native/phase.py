@@ -66,7 +66,7 @@ class Phase:
     def keep(self, value: Value) -> None:
         """Have a value in memory that lasts until the backward; of a slice, what it is a slice of."""
         while self._is_moved(value) and value.name != "assemble":
-            (value,) = self._varying(value)
+            (value,) = self.rows.varying(value)
         if value.level is not Level.CONSTANT and not self.is_there(value) and value.index not in self.places:
             self.want(value, Place(self.schedule.array("saved", value)))
             self.places.setdefault(value.index, self._wanted[-1][1])
@@ -153,16 +153,12 @@ class Phase:
         if self.is_there(value) or value.level is Level.CONSTANT:
             return 0
         if value.index not in self._stage_of:
-            operands = self._varying(value)
+            operands = self.rows.varying(value)
             stage = max((self.stage(v) for v in operands), default=0)
             if self.rows.is_operation(value) and not all(map(self._lies_in_memory, operands)):
                 stage += 1
             self._stage_of[value.index] = stage
         return self._stage_of[value.index]
-
-    def _varying(self, value: Value) -> list[Value]:
-        operands = self.rows.operands(value)
-        return [v for v in operands if isinstance(v, Value) and v.level is not Level.CONSTANT]
 
     def _lies_in_memory(self, value: Value) -> bool:
         """Whether the rows of a value lie side by side in memory before a step is computed."""
@@ -186,7 +182,7 @@ class Phase:
             if self.rows.is_operation(at):
                 self._operation(at)
             elif at is wanted or self.stage(at) == stage or self._is_moved(at):
-                stack += self._varying(at)
+                stack += self.rows.varying(at)
             elif at.index not in self.places:
                 self.want(at, Place(self.schedule.array("scratch", at)))
 
@@ -225,7 +221,7 @@ class Phase:
         if operand is not value and is_move(value):
             piece = next(piece for piece in self.rows.move(value).pieces if piece.operand is operand)
             shape, axis = operand.shape, piece.axis
-        array = self.schedule.constant(operand, shape, axis)
+        array = self.schedule.constant(operand, shape, axis, self.schedule.stored(operand))
         return Columns(Place(array), 0, array.row)
 
     # --- columns
@@ -268,5 +264,5 @@ class Phase:
                         if not segment.spread:
                             stack.append((segment.operand, segment.at + a - segment.start, ours + a - start, b - a))
             elif self.rows.is_vector(at):
-                stack += [(v, start, ours, size) for v in self._varying(at) if self.rows.width(v) > 1]
+                stack += [(v, start, ours, size) for v in self.rows.varying(at) if self.rows.width(v) > 1]
         return sorted(found)

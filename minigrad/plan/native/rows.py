@@ -31,7 +31,7 @@ from minigrad.plan.native.parts import (
 )
 
 _AS_THEY_ARE = frozenset(
-    "astype astype_discrete in_range isfinite logical_and logical_or logical_not".split()  # noqa: SIM905
+    {"astype", "astype_discrete", "in_range", "isfinite", "logical_and", "logical_or", "logical_not"}
 )
 """Elementwise operations that convert their operands themselves."""
 
@@ -87,7 +87,7 @@ class Rows:
             value.name in VECTORS
             and is_elementwise(value)
             and (value.dtype == self.real or (is_boolean(value.dtype) and value.name in (*MASKS, "where")))
-            and not any(isinstance(v, Value) and is_integer(v.dtype) for v in self.operands(value))
+            and not any(is_integer(v.dtype) for v in self.varying(value))
         )
 
     def is_operation(self, value: Value) -> bool:
@@ -139,6 +139,10 @@ class Rows:
             self._operands[value.index] = found
         return self._operands[value.index]
 
+    def varying(self, value: Value) -> list[Value]:
+        """The operands that are not constant."""
+        return [v for v in self.operands(value) if isinstance(v, Value) and v.level is not Level.CONSTANT]
+
     def _computed_in(self, value: Value) -> Any:
         """The dtype that operands are converted to; None if they are taken as they are."""
         if value.name in _AS_THEY_ARE:
@@ -148,12 +152,13 @@ class Rows:
         return value.dtype
 
     def _fitted(self, operand: Value, value: Value, dtype: Any) -> Value:
+        if operand.level is Level.CONSTANT:
+            return operand
         is_condition = value.name == "where" and operand is value.inputs[0]
         if is_integer(operand.dtype) and dtype is not None and dtype.kind == "f" and not is_condition:
             operand = self.graph.add(ASTYPE, (operand,), {"dtype": dtype}, operand.shape, dtype)
-        if operand.level is Level.CONSTANT or operand.shape == value.shape or self.width(operand) == 1:
-            if operand.level is not Level.CONSTANT:
-                self._check_axis(operand, value)
+        if operand.shape == value.shape or self.width(operand) == 1:
+            self._check_axis(operand, value)
             return operand
         return self.graph.add(BROADCAST, (operand,), {"shape": value.shape}, value.shape, operand.dtype)
 

@@ -83,18 +83,18 @@ class Schedule:
         self.arrays.append(Array(len(self.arrays), "scratch", value, count, self.real))
         return self.arrays[-1]
 
-    def constant(self, value: Value, shape: tuple[int, ...], axis: int | None) -> Array:
+    def constant(self, value: Value, shape: tuple[int, ...], axis: int | None, dtype: Any) -> Array:
         """The array of what depends on parameters alone, as it is seen from a shape with this axis of sequences."""
         if prod(value.shape) == 1:
             shape, axis = value.shape, None
         own = None if axis is None else axis - len(shape) + len(value.shape)
         varies = own is not None and own >= 0 and value.shape[own] == self.batch
-        key = value.index, shape, axis
+        key = value.index, shape, axis, dtype
         if key not in self._constants:
             row = prod(size for a, size in enumerate(shape) if a != axis)
             size = row * self.batch if varies else row
             row = row if varies else 0
-            array = Array(len(self.arrays), "constant", value, row, self.stored(value), shape, axis, size)
+            array = Array(len(self.arrays), "constant", value, row, dtype, shape, axis, size)
             self.arrays.append(array)
             self._constants[key] = array
         return self._constants[key]
