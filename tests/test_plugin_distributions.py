@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -46,6 +48,20 @@ def test_its_tests_pass_where_it_is_installed(name: str, tmp_path: Path) -> None
     done = environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=source)
     assert done.returncode == 0, done.stdout[-6000:]
     print(done.stdout.splitlines()[-1], file=sys.stderr)
+
+
+@pytest.mark.both_executors
+@pytest.mark.parametrize("name", ["minigrad-cells-classic", "minigrad-cells-normalized"])
+def test_its_cells_pass_where_they_are_compiled(name: str) -> None:
+    """The checks in which the plan has the most to say, of the cells as they are."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(FOLDER.parent), str(FOLDER / name)])}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts="]
+    chosen = ["-k", "plan_equals_tape or tbptt", "test_conformance.py"]
+    done = subprocess.run(
+        [*command, *chosen], cwd=FOLDER / name / "tests", capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert " passed" in done.stdout
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
