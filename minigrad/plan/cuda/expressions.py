@@ -24,6 +24,10 @@ def address(section: Section, place: Place) -> tuple[str, str]:
     return section.schedule.name(array), f"{row} * {array.row}" if array.row else "0"
 
 
+_TYPES = {"vec": "REAL", "mask": "bool"}
+"""What a vector and a mask are of which a thread has one element."""
+
+
 class Loop(native.Loop):
     """The stores of one width at one stage of a kernel, for one column `j` of a row `q`: see the base class.
 
@@ -34,6 +38,7 @@ class Loop(native.Loop):
     def __init__(self, section: Section, stage: int, size: int, stores: list[Store]) -> None:
         self._taken: set[str] = set()
         super().__init__(section, stage, size, stores)
+        self.body = list(map(_tidy, self.body))
 
     def _row(self, place: Place) -> str:
         self.places[place] = None
@@ -53,19 +58,19 @@ class Loop(native.Loop):
             name = f"{word}_{count}"
         self._taken.add(name)
         self._names[key] = name
-        self.body.append(f"const {kind} {name} = {expression};")
+        self.body.append(f"const {_TYPES[kind]} {name} = {expression};")
         if kind == "mask":
             self._masks.add(name)
         return name
-
-    def _columns(self, value: Value, start: int, broadcast: bool = False) -> str:
-        section = self.phase
-        if value.index in section.summed and section.stage(value) <= self.stage:  # type: ignore[attr-defined]
-            single = broadcast or (self.rows.width(value) == 1 and self.size > 1)
-            return self._load(value, section.places[value.index], start, single)
-        return super()._columns(value, start, broadcast)
 
     def _expression(self, value: Value, operands: list[str]) -> str:
         if value.name == "logical_not":
             return f"!{operands[0]}"
         return super()._expression(value, operands)
+
+
+def _tidy(line: str) -> str:
+    """Without what adds nothing."""
+    for clutter, rest in ((" * 1 +", " +"), (" + 0 +", " +"), (" + 0 +", " +"), (" * 1)", ")"), (" + 0)", ")")):
+        line = line.replace(clutter, rest)
+    return line

@@ -47,6 +47,13 @@ class Section(Phase):
     def columns(self, value: Value, kind: str, whole: bool = False) -> Columns:
         return super().columns(value, kind if self.in_loop else "saved", whole)
 
+    def is_there(self, value: Value) -> bool:
+        """Whether a value is in memory before a step is computed, or added up there by products."""
+        return value.index in self.summed or super().is_there(value)
+
+    def stage(self, value: Value) -> int:
+        return self._stage_of[value.index] if value.index in self.summed else super().stage(value)
+
     # --- products that are added up in their place
 
     def want(self, value: Value, place: Place) -> None:
@@ -111,9 +118,6 @@ class Section(Phase):
     def _multiply_added(self) -> None:
         while self._added:
             self._multiply(*self._added.pop(0))
-
-    def _varying(self, value: Value) -> list[Value]:
-        return [] if value.index in self.summed else super()._varying(value)
 
     def _operation(self, value: Value) -> None:
         if self.rows.is_packed(value):
