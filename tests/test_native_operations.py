@@ -11,7 +11,11 @@ import pytest
 from plan_runs import Case, agree, compare, pair, run
 
 import minigrad as mg
+from minigrad import ops
+from minigrad.plan.native import parts
 from minigrad.plan.native.executor import NativeExecutor
+from minigrad.plan.native.moves import VIEWS
+from minigrad.primitive import Primitive
 
 pytestmark = [
     pytest.mark.host_only("native code runs on NumPy's arrays"),
@@ -248,6 +252,20 @@ def test_constants_of_other_dtypes() -> None:
     assert is_native(plan), plan.explain()
 
 
+def test_pieces_of_several_dtypes() -> None:
+    def step(x: Any, state: Any) -> Any:
+        count, h = state
+        both = mg.concat([h, mg.expand_dims(count, 1), x > 0], axis=1)
+        side = mg.stack([mg.argmax(x, axis=1), x[:, 0] > 0], axis=1)
+        h = mg.tanh(h + both[:, 3:4] * 0.1 + both[:, 4:])
+        return mg.concat([both, side.sum(axis=1, keepdims=True)], axis=-1), (count + side[:, 0], h)
+
+    cell = Made(step, lambda batch: (mg.zeros(batch, dtype="int64"), mg.zeros((batch, 3))), (3,))
+    plan, tape = pair(cell)
+    compare(plan, tape, Case(cell))
+    assert is_native(plan), plan.explain()
+
+
 # --- elements found by integers
 
 
@@ -311,6 +329,19 @@ def test_an_index_out_of_range_is_the_error_that_it_is_elsewhere(index: int) -> 
     assert is_native(plan)
     assert str(index) in said[0]
     np.testing.assert_allclose(plan(mg.tensor(good))[0].numpy(), tape(mg.tensor(good))[0].numpy(), rtol=1e-12)
+
+
+# --- all operations
+
+
+def test_every_operation_is_known() -> None:
+    modules = [getattr(ops, name) for name in ("elementwise", "activation", "reduction", "shape", "linalg", "indexing")]
+    made = [getattr(function, "op", None) for module in modules for function in vars(module).values()]
+    names = {op.name for op in made if isinstance(op, Primitive)}
+    assert len(names) > 60
+    moves = {"getitem_transpose", "concat", "stack", "pad", "detach"} | VIEWS
+    computed = parts.VECTORS | parts.SCALARS | parts.PRODUCTS | parts.REDUCTIONS | parts.GATHERS
+    assert names - moves - computed == set()
 
 
 # --- what sequences must not share

@@ -22,6 +22,9 @@ VIEWS = frozenset(
     {"getitem", "reshape", "expand_dims", "squeeze", "broadcast_to", "permute_dims", "matrix_transpose", "flip"}
 )
 """Operations that only say where elements are to be read."""
+_LAID = frozenset({"assemble", "concat", "stack", "pad"})
+"""Operations that lay values side by side. Pieces of one dtype are "assemble"."""
+
 MOST_SEGMENTS = 8
 """From how many places at most the columns of a value may come to be read there; from more they are copied first."""
 
@@ -76,7 +79,7 @@ def is_move(value: Value) -> bool:
     """Whether an operation only moves elements."""
     if value.name in ("take", "take_transpose"):
         return literal(value.inputs[1]) is not None and value.inputs[0].level > 0
-    return value.name in VIEWS or value.name in ("assemble", "pad", "getitem_transpose") or is_same(value)
+    return value.name in VIEWS or value.name in _LAID or value.name == "getitem_transpose" or is_same(value)
 
 
 def move_of(value: Value, batch: int, axis_of: Axis) -> Move:
@@ -85,14 +88,8 @@ def move_of(value: Value, batch: int, axis_of: Axis) -> Move:
     Raises:
         NotExpressibleError: sequences meet in it.
     """
-    if value.name == "assemble":
-        pieces = list(zip(value.values, value.attrs["places"], strict=True))
-        return _put_together(value, pieces, batch, axis_of)
-    if value.name == "pad":
-        (x,) = value.values
-        sizes = zip(value.attrs["pad_width"], x.shape, strict=True)
-        place = tuple(slice(before, before + size, 1) for (before, _), size in sizes)
-        return _put_together(value, [(x, place)], batch, axis_of)
+    if value.name in _LAID:
+        return _put_together(value, list(zip(value.values, _places(value), strict=True)), batch, axis_of)
     if value.name in ("getitem_transpose", "take_transpose"):
         return _sent_back(value, batch, axis_of)
     chain = [value]
@@ -119,6 +116,22 @@ def _forward(value: Value, blank: Any) -> Any:
     """The operation done on another array."""
     more = [literal(v) if isinstance(v, Value) else v for v in value.inputs[1:]]
     return value.op.forward(np, blank, *more, **value.attrs)  # type: ignore[union-attr]  # a primitive
+
+
+def _places(value: Value) -> Any:
+    """Where the pieces of a value lie: for each axis a slice with all three numbers, or an integer."""
+    if value.name == "assemble":
+        return value.attrs["places"]
+    whole = [slice(0, size, 1) for size in value.shape]
+    if value.name == "pad":
+        sizes = zip(value.attrs["pad_width"], value.values[0].shape, strict=True)
+        return [tuple(slice(before, before + size, 1) for (before, _), size in sizes)]
+    axis, start, places = value.attrs["axis"] % len(value.shape), 0, []
+    for n, piece in enumerate(value.values):
+        stop = start + (piece.shape[axis] if value.name == "concat" else 1)
+        places.append((*whole[:axis], slice(start, stop, 1) if value.name == "concat" else n, *whole[axis + 1 :]))
+        start = stop
+    return places
 
 
 def _sent_back(value: Value, batch: int, axis_of: Axis) -> Move:

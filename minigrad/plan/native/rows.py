@@ -7,6 +7,7 @@ do cannot be written in C. If there is only one sequence all elements are one ro
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -105,7 +106,9 @@ class Rows:
     def move(self, value: Value) -> Move:
         """How a value is put together."""
         if value.index not in self._moves:
-            self._moves[value.index] = move_of(value, self.batch, self.axis)
+            move = move_of(value, self.batch, self.axis)
+            pieces = [replace(piece, operand=self._converted(piece.operand, value.dtype)) for piece in move.pieces]
+            self._moves[value.index] = replace(move, pieces=pieces)
         return self._moves[value.index]
 
     def segments(self, value: Value) -> list[Segment] | None:
@@ -156,11 +159,16 @@ class Rows:
             return operand
         is_condition = value.name == "where" and operand is value.inputs[0]
         if is_integer(operand.dtype) and dtype is not None and dtype.kind == "f" and not is_condition:
-            operand = self.graph.add(ASTYPE, (operand,), {"dtype": dtype}, operand.shape, dtype)
+            operand = self._converted(operand, dtype)
         if operand.shape == value.shape or self.width(operand) == 1:
             self._check_axis(operand, value)
             return operand
         return self.graph.add(BROADCAST, (operand,), {"shape": value.shape}, value.shape, operand.dtype)
+
+    def _converted(self, operand: Value, dtype: Any) -> Value:
+        if operand.dtype == dtype or operand.level is Level.CONSTANT:
+            return operand
+        return self.graph.add(ASTYPE, (operand,), {"dtype": dtype}, operand.shape, dtype)
 
     def _check_axis(self, operand: Value, value: Value) -> None:
         axis = self.axis(operand)
