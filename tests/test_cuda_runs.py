@@ -223,6 +223,22 @@ def test_too_little_memory_says_what_takes_it_and_what_to_reduce(fake: Any, monk
         assert words in text
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_too_little_memory_for_a_result(fake: Any, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = mg.Recurrent(mg.LSTMCell(2, 5), engine="plan"), mg.tensor(data(), True)
+    step(layer, x)
+    empty = fake.xp.empty
+
+    def limited(shape: Any, dtype: Any = float) -> Any:
+        if shape == ((STEPS, 3, 5) if direction == "forward" else (20, 5)):
+            raise fake_cuda.OutOfMemoryError("Out of memory allocating 360 bytes.")
+        return empty(shape, dtype=dtype)
+
+    monkeypatch.setattr(fake.xp, "empty", limited)
+    with pytest.raises(MemoryError, match=r"Out of memory allocating 360 bytes\. A smaller batch or a shorter window"):
+        step(layer, x)
+
+
 def test_too_little_memory_in_an_operation_names_it(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(*args: Any, **options: Any) -> Any:
         raise fake_cuda.OutOfMemoryError("Out of memory allocating 12 bytes.")

@@ -7,9 +7,10 @@ call. Nothing in it waits for the device, or copies to or from the host.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from minigrad.backend import Backend, random_state, set_random_state, use_backen
 from minigrad.errors import DeviceMismatchError
 from minigrad.plan.cuda.device import Device, Lane, device_of
 from minigrad.plan.cuda.layout import Kernel, Product, is_later
-from minigrad.plan.cuda.memory import Memory
+from minigrad.plan.cuda.memory import ADVICE, Memory
 from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.sections import Section
 from minigrad.plan.cuda.source import module, write
@@ -28,6 +29,24 @@ from minigrad.plan.program import Program
 
 MOST_ELEMENTS = (1 << 31) - (1 << 20)
 """How many elements a kernel computes at once: it counts them with 32 bits."""
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def advised(function: Function) -> Function:
+    """Let a run that has too little memory for anything say what takes less."""
+
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except MemoryError as error:
+            if ADVICE in str(error):
+                raise
+            raise MemoryError(f"{str(error).rstrip('.')}. {ADVICE}") from error
+
+    return cast(Function, call)
 
 
 @dataclass
@@ -99,6 +118,7 @@ class CudaExecutor:
 
     # --- forward
 
+    @advised
     def forward(self, x: Any, alive: Any, states: list[Any], leaves: list[Any]) -> Run:
         """Run over x (T, B, ...); see `plan.executor.Executor.forward`."""
         step, schedule, xp = self.program.step, self.schedule, self.backend.xp
@@ -175,6 +195,7 @@ class CudaExecutor:
 
     # --- backward
 
+    @advised
     def backward(
         self, run: Run, cotangents: list[Any], state_cotangents: list[Any]
     ) -> tuple[Any, list[Any], list[Any]]:

@@ -13,6 +13,9 @@ ONE_MORE = frozenset({"carry", "carried"})
 """Kinds of arrays that have one entry more than there are steps: what is between these."""
 
 
+ADVICE = "A smaller batch or a shorter window of steps (k2 of mg.tbptt) takes less"
+
+
 class Memory:
     """Memory for a run of so many steps.
 
@@ -67,7 +70,7 @@ class Memory:
         return (
             f"a run of {self.steps} steps of x {self.schedule.step.x.shape} keeps {sum(sizes.values()):,} bytes for "
             f"{span} steps on the GPU (the largest: {arrays}), and that is more than is free: {reason.rstrip('.')}. "
-            f"A smaller batch or a shorter window of steps (k2 of mg.tbptt) takes less{more}"
+            f"{ADVICE}{more}"
         )
 
     def is_fixed(self, array: Array) -> bool:
