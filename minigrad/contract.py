@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import wraps
 from numbers import Integral
 from typing import Any
 
-from minigrad.backend import default_dtype, get_default_dtype, is_floating, use_backend
+from minigrad.backend import Backend, default_dtype, get_backend, get_default_dtype, is_floating, use_backend
 from minigrad.layers import converting
 from minigrad.module import Module
 from minigrad.nest import describe, leaves, map_nest
@@ -68,10 +69,23 @@ def _made_like_parameters(init_state: Callable[[Any, int], Any]) -> Callable[[An
         parameter = self.first_parameter()
         if parameter is None:
             return init_state(self, batch_size)
-        with use_backend(parameter.backend), default_dtype(parameter.dtype):
+        with _making(parameter.backend, parameter.dtype):
             return init_state(self, batch_size)
 
     return wrapped
+
+
+def _making(backend: Backend, dtype: Any) -> AbstractContextManager[Any]:
+    """A block in which new tensors are made on a backend and in a dtype. Nearly always they would be anyway."""
+    if get_backend() is backend and get_default_dtype() == dtype:
+        return _AS_IT_IS
+    block = ExitStack()
+    block.enter_context(default_dtype(dtype))
+    block.enter_context(use_backend(backend))
+    return block
+
+
+_AS_IT_IS = nullcontext()
 
 
 def checked_step(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -142,7 +156,7 @@ def start_state(module: Any, owner: Module, x: Tensor, batch_size: int) -> Any:
     """`module.init_state(batch_size)` made on the backend of x and in the dtype of `owner`'s parameters (or of x)."""
     parameter = owner.first_parameter()
     dtype = parameter.dtype if parameter is not None else x.dtype if is_floating(x.dtype) else None
-    with use_backend(x.backend), default_dtype(get_default_dtype() if dtype is None else dtype):
+    with _making(x.backend, get_default_dtype() if dtype is None else dtype):
         state = module.init_state(batch_size)
     for leaf in leaves(state):
         if not isinstance(leaf, Tensor):

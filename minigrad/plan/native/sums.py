@@ -53,7 +53,8 @@ class Base:
             array = np.moveaxis(array, 0, self.axis)
         if self.how == "rows":
             left = [a for a in range(len(self.rows[0].shape)) if a != self.axis]
-            array = array.sum(axis=tuple(n for n, a in enumerate(left) if a in self.reduced))
+            if axes := tuple([n for n, a in enumerate(left) if a in self.reduced]):
+                array = array.sum(axis=axes)
         return array.reshape(self.value.shape)
 
 
