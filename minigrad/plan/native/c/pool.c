@@ -132,7 +132,7 @@ static void make_threads(int wanted) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&detached, 1 << 20); /* blocks of rows are on the stack; some systems give it 128 KiB */
+    pthread_attr_setstacksize(&detached, 4 << 20); /* blocks of rows are on the stack; some systems give it 128 KiB */
     while (threads < wanted) {
         pthread_t thread;
         if (pthread_create(&thread, &detached, work, (void *)(long)(threads + 1))) break;
