@@ -22,7 +22,7 @@ from minigrad.plan.cuda.memory import ADVICE, Memory
 from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.sections import Section
 from minigrad.plan.cuda.source import module, write
-from minigrad.plan.executor import evaluate, owned
+from minigrad.plan.executor import Executor, evaluate, owned
 from minigrad.plan.native.places import Place
 from minigrad.plan.native.sums import Base
 from minigrad.plan.program import Program
@@ -143,14 +143,16 @@ class CudaExecutor:
                 xp.copyto(output[first:last], rows[: last - first], casting="unsafe")
             current = [memory.arrays[carry.array.number][last - first] for carry in carries]
         run.states = [state.astype(carry.dtype) for state, carry in zip(current, step.carries, strict=True)]
-        self._check_indices(memory)
+        self._check_indices(memory, x, alive, states, leaves)
         return run
 
-    def _check_indices(self, memory: Memory) -> None:
+    def _check_indices(self, memory: Memory, *given: Any) -> None:
         """Raise if an index was out of range. This waits for the device, and is only done where there are indices."""
-        if self.schedule.flag is not None and int(memory.arrays[self.schedule.flag.number][0]):
-            memory.arrays[self.schedule.flag.number].fill(0)
-            raise IndexError(f"{self.program.step.x.name}: an index that the step looks up with is out of range")
+        flag = self.schedule.flag
+        if flag is not None and int(memory.arrays[flag.number][0]):
+            memory.arrays[flag.number].fill(0)
+            Executor(self.program, self.backend, self.checkpoint_every).forward(*given)  # says which
+            raise IndexError("an index is out of range")
 
     def _check_places(self, x: Any, states: list[Any], leaves: list[Any]) -> None:
         """Raise unless all that is given is on the current device."""
