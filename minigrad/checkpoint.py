@@ -156,7 +156,7 @@ def _without_arrays(value: Any, place: str, arrays: dict[str, Any], holders: lis
         array = host_array(value)
         if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
             raise TypeError(f"a checkpoint holds numbers of at most 64 bits; {place} is an array of {array.dtype}")
-        arrays[place] = array.copy(order="C")
+        arrays[place] = array.astype(array.dtype.newbyteorder("="), order="C")  # the bytes in the order of a file's
         return {_ARRAY: place}
     if value is not None and not isinstance(value, str | int | float | bool):
         raise TypeError(f"a checkpoint holds arrays and what JSON has; {place} is a {type(value).__name__}")
