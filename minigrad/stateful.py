@@ -120,6 +120,10 @@ class _Part:
     def state(self, state: Any) -> None:
         self._state, self._stepper = state, None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy begins with: the state, without compiled code."""
+        return vars(self) | {"_state": self.state, "_stepper": None}
+
     def __call__(self, given: Any) -> Tensor:
         x = given if isinstance(given, Tensor) else check_input(self.layer.cell, given, "B")
         if self._stepper is not None and x.data.shape == self._shape and x.data.dtype == self._stepper.x.dtype:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 from typing import Any
 
@@ -114,6 +116,18 @@ def test_outputs_are_not_written_again(how: str) -> None:
     stateful(x[0])
     assert all((y.numpy() == old).all() for y, old in zip(ys, before, strict=True))
     assert not (before[0] == before[1]).all()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda stateful: pickle.loads(pickle.dumps(stateful))])
+def test_a_copy_goes_on_by_itself(how: str, copied: Any) -> None:
+    stateful = mg.Stateful(layers(how)["deep"], 2)
+    x = mg.normal(shape=(3, 2, 3))
+    stateful(x[0])
+    other, twin = copied(stateful), copied(stateful)
+    same(other(x[1]), stateful(x[1]))
+    same(other.state, stateful.state)
+    stateful(x[2])
+    same(twin(x[1]), other.layer(x[:2])[0][1])
 
 
 def test_inputs_of_other_kinds(how: str) -> None:
