@@ -318,6 +318,34 @@ def test_regressions(cell: Any) -> None:
         compare(*pair(made), Case(made, steps=40, x_grad=state_grad, state_grad=state_grad))
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "uint64"])
+def test_integers_compared_with_numbers_beyond_their_dtype(dtype: str) -> None:
+    class Compares(Small):
+        def step(self, x: mg.Tensor, state: Any) -> Any:
+            n = (mg.abs(x) * 50).astype(dtype)
+            flags = [n > -1, n < 300, n == 2**40, n != 2**64, n <= -(2**63) - 1, n >= 2**31, n < 2]
+            return mg.concat([flag.astype(x.dtype) for flag in flags], axis=1), state
+
+    cell = Compares()
+    plan, tape = pair(cell)
+    compare(plan, tape, Case(cell, x_grad=False))
+    assert is_native(plan)
+
+
+def test_a_chain_too_long_to_be_written_in_c_is_run_by_array_calls() -> None:
+    class Chain(Small):
+        def step(self, x: mg.Tensor, state: Any) -> Any:
+            for _ in range(600):
+                state = state + 0.01 * mg.tanh(x[:, :1] - state)
+            return state, state
+
+    cell = Chain()
+    plan, tape = pair(cell)
+    compare(plan, tape, Case(cell, steps=2))
+    assert not is_native(plan)
+    assert "not compiled to C: too many of its operations follow one on the other" in plan.explain()
+
+
 def test_weights_between_other_data() -> None:
     cell = mg.RNNCell(2, 3)
     records = np.zeros((3, 2), dtype=[("weight", "f8"), ("flag", "i4")])

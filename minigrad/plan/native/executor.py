@@ -72,8 +72,11 @@ class NativeExecutor:
         if (why := unavailable()) is not None:
             raise NotExpressibleError(why.reason)
         self.program, self.backend, self.checkpoint_every = program, backend, checkpoint_every
-        self.schedule = Schedule(program)
-        self.source = source(self.schedule)
+        try:
+            self.schedule = Schedule(program)
+            self.source = source(self.schedule)
+        except RecursionError:
+            raise NotExpressibleError("too many of its operations follow one on the other") from None
         self.library = _loaded(self.source)
         self.kernels = _loaded(kernels_source(self.schedule.real)).kernels()
         pool = pool_run_address()

@@ -55,7 +55,10 @@ def _made(name: str, inputs: tuple[Operand, ...], operands: list[str], attrs: di
     a, b = operands[0], operands[-1]
     if name in COMPARE:
         common = np.result_type(*[v.dtype if isinstance(v, Value) else v for v in inputs])
-        a, b = (f"({computed(common)}){operand}" for operand in operands)
+        if any(_is_beyond(v, common) for v in inputs):  # then 0 stands for all that the other operand can be
+            a, b = ("0" if isinstance(v, Value) else "1" if v > 0 else "-1" for v in inputs)
+        else:
+            a, b = (f"({computed(common)}){operand}" for operand in operands)
         return f"{a} {COMPARE[name]} {b}"
     if name in LOGICAL:
         return f"({a} != 0) {LOGICAL[name]} ({b} != 0)"
@@ -75,6 +78,13 @@ def _made(name: str, inputs: tuple[Operand, ...], operands: list[str], attrs: di
     if dtype.kind == "f" and name not in ("astype",):
         return None
     return _UNARY[name](a) if name in _UNARY else None
+
+
+def _is_beyond(operand: Operand, dtype: Any) -> bool:
+    """Whether a Python integer is larger or smaller than all integers of a dtype."""
+    if isinstance(operand, Value) or not is_integer(dtype):
+        return False
+    return not np.iinfo(dtype).min <= operand <= np.iinfo(dtype).max
 
 
 def _clip(a: str, dtype: Any, min: float | None, max: float | None) -> str:
