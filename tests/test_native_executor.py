@@ -311,7 +311,21 @@ class NamedLikeOurs(Small):
         return state, state
 
 
-@pytest.mark.parametrize("cell", [Delay, SpreadState, SpreadResult, RowsApart, AddsBooleans, NamedLikeOurs])
+class CopiedState(Small):
+    """A product of columns of the state, of which something else has a copy that is made in the same step."""
+
+    def init_state(self, batch_size: int) -> Any:
+        return mg.zeros((batch_size, 4))
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        copies = mg.concat([state, state], axis=1)
+        return mg.softmax(copies, axis=1), mg.tanh((copies[:, :2] @ self.w)[:, :1] + state + x[:, :1])
+
+
+REGRESSIONS = [Delay, SpreadState, SpreadResult, RowsApart, AddsBooleans, NamedLikeOurs, CopiedState]
+
+
+@pytest.mark.parametrize("cell", REGRESSIONS)
 def test_regressions(cell: Any) -> None:
     made = cell()
     for state_grad in (True, False):
@@ -329,6 +343,18 @@ def test_integers_compared_with_numbers_beyond_their_dtype(dtype: str) -> None:
     cell = Compares()
     plan, tape = pair(cell)
     compare(plan, tape, Case(cell, x_grad=False))
+    assert is_native(plan)
+
+
+def test_log_softmax_of_large_numbers_is_as_exact_as_on_the_tape() -> None:
+    class Logs(Small):
+        def step(self, x: mg.Tensor, state: Any) -> Any:
+            return mg.log_softmax(x), state
+
+    plan, tape = pair(Logs())
+    x = np.array([[[10000.0, 10001.0], [0.5, np.inf]]])
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(plan(x)[0].numpy(), tape(x)[0].numpy(), rtol=1e-15)
     assert is_native(plan)
 
 

@@ -74,12 +74,14 @@ class Phase:
     def columns(self, value: Value, kind: str, whole: bool = False) -> Columns:
         """Where a value's rows lie side by side in memory: as columns of another, or in memory made for them.
 
-        With `whole`, these are all the columns of what is in memory.
+        With `whole`, these are all the columns of what is in memory. What lies there before the step is read there: an
+        operation on it waits for nothing, not even for a copy that is made of it in the step.
         """
         at, start, size = value, 0, self.rows.width(value)
+        is_early = kind == "scratch" and self._lies_in_memory(value)
         lasts = ("carried", "scratch") if kind == "chunk" else ()
         while True:
-            place = self.places.get(at.index)
+            place = None if is_early and not self.is_there(at) else self.places.get(at.index)
             if place is not None and place.array.kind not in lasts and not (whole and place.array.row != size):
                 return Columns(place, start, size)
             part = self._part(at, start, size)

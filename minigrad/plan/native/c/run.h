@@ -51,8 +51,8 @@ static inline __attribute__((unused)) REAL row_min(const REAL *x, const int coun
     return least;
 }
 
-static inline __attribute__((unused)) REAL row_logsumexp(const REAL *x, const int count) {
-    REAL most = row_max(x, count), shift = most - most == 0 ? most : 0;
+/* log(sum(exp(x - shift))). */
+static inline __attribute__((unused)) REAL row_log_sum(const REAL *x, const int count, const REAL shift) {
     vec sum = v_set(0);
     for (int j = 0; j < count / LANES; j++) sum += v_exp(v_load(x + j * LANES) - shift);
     REAL total = v_sum(sum);
@@ -60,12 +60,17 @@ static inline __attribute__((unused)) REAL row_logsumexp(const REAL *x, const in
         vec rest = v_exp(v_load_partial(x + count / LANES * LANES, count % LANES) - shift);
         for (int i = 0; i < count % LANES; i++) total += rest[i];
     }
-    return v_log(v_set(total))[0] + shift;
+    return v_log(v_set(total))[0];
+}
+
+static inline __attribute__((unused)) REAL row_logsumexp(const REAL *x, const int count) {
+    const REAL most = row_max(x, count), shift = most - most == 0 ? most : 0;
+    return row_log_sum(x, count, shift) + shift;
 }
 
 static inline __attribute__((unused)) void row_log_softmax(const REAL *x, REAL *out, const int count) {
-    REAL all = row_logsumexp(x, count);
-    for (int j = 0; j < count; j++) out[j] = x[j] - all;
+    const REAL most = row_max(x, count), rest = row_log_sum(x, count, most);
+    for (int j = 0; j < count; j++) out[j] = x[j] - most - rest;
 }
 
 static inline __attribute__((unused)) void row_softmax(const REAL *x, REAL *out, const int count) {
