@@ -10,7 +10,8 @@ from typing import Any
 class Within:
     """A `with` block, or a decorator, in which an attribute has another value. However it ends, the value is set back.
 
-    Layers enter several of them at each call, and this takes a third of the time of a generator made a context.
+    Layers enter several of them at each call, and this takes a third of the time of a generator made a context. Blocks
+    of one such object may be open one inside the other, but not in several threads.
 
     >>> class Setting:
     ...     grad = True
