@@ -18,7 +18,7 @@ from hypothesis import settings
 
 import minigrad as mg
 from minigrad.backend import load_backend, register_backend
-from minigrad.plan.native.toolchain import unavailable
+from minigrad.plan.native import toolchain
 from minigrad.testing.strict import StrictBackend
 
 os.environ["COLUMNS"] = "200"  # tables are as wide in a worker as in a terminal
@@ -83,9 +83,12 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     name = getattr(request, "param", "numpy")
     if name == "native":
         monkeypatch.setenv("MINIGRAD_NATIVE", "1")
-        without = unavailable()
+        without = toolchain.unavailable()
         if without is not None:
             pytest.skip(without.reason)
+        slower = ["-O1" if flag == "-O3" else flag for flag in toolchain.FLAGS]
+        monkeypatch.setattr(toolchain, "FLAGS", slower)  # compiled in half the time; -O3 has tests of its own
+        monkeypatch.setenv("MINIGRAD_CACHE", os.path.join(os.environ["MINIGRAD_CACHE"], "O1"))
         name = "numpy"
     mg.set_backend(name)
     mg.set_default_dtype("float32")

@@ -78,6 +78,12 @@ def test_what_json_lacks_is_refused_before_anything_is_written(tmp_path: Path) -
     assert load_checkpoint(path) == {"epoch": 1}
 
 
+@pytest.mark.parametrize("dtype", [">f8", ">i4"])
+def test_arrays_in_the_other_byte_order(tmp_path: Path, dtype: str) -> None:
+    save_checkpoint(tmp_path / "a", {"a": np.arange(3, dtype=dtype)})
+    assert load_checkpoint(tmp_path / "a")["a"].tolist() == [0, 1, 2]
+
+
 def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     with pytest.raises(mg.CheckpointError, match=r"there is no checkpoint .*c\.safetensors"):

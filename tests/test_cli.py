@@ -17,6 +17,7 @@ from fake_plugins import HEADER, ONES, Site, make_site, offering
 from typer.testing import CliRunner, Result
 
 import minigrad as mg
+from minigrad import backend as backends
 from minigrad.backend import Backend
 from minigrad.cli import app
 from minigrad.registry import PluginInfo, configure
@@ -271,7 +272,7 @@ def test_info_says_what_runs_here() -> None:
 
 def test_info_says_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.setattr("minigrad.backend._loaded", {})
+    monkeypatch.delitem(backends._loaded, "cupy", raising=False)
     report = json.loads(run("info", "--json").stdout)
     assert report["device"]["available"] is False
     assert "pip install 'minigrad[cuda12]'" in report["device"]["reason"]
@@ -321,7 +322,7 @@ def test_info_counts_plugins_that_are_not_there(site: Site) -> None:
 
 
 def test_info_tells_of_a_backend_that_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minigrad.backend._loaded", {})
+    monkeypatch.delitem(backends._loaded, "cupy", raising=False)
     monkeypatch.setitem(sys.modules, "cupy", None)
     result = run("info", "--backend", "cupy")
     assert result.exit_code == 1

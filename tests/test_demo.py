@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import minigrad as mg
+from minigrad import backend as backends
 from minigrad.checkpoint import load_checkpoint, save_checkpoint
 from minigrad.cli import app
 from minigrad.demo import Settings, Training, read_text, sample
@@ -223,7 +224,7 @@ def test_other_bad_input_is_told(tmp_path: Path, text: Path, monkeypatch: pytest
 @pytest.mark.host_only("asks for a backend by name")
 def test_a_backend_that_cannot_run_is_told(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.setattr("minigrad.backend._loaded", {})
+    monkeypatch.delitem(backends._loaded, "cupy", raising=False)
     result = run("demo", "--text", text, "--backend", "cupy")
     assert result.exit_code == 1
     assert "pip install 'minigrad[cuda12]' or pip install 'minigrad[cuda13]'" in one_line(result.output)
