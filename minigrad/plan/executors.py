@@ -14,22 +14,27 @@ def choose(program: Program, backend: Backend, checkpoint_every: int | None) -> 
 
     All have the same interface, see `Executor`.
     """
-    if backend.compiles == "cuda":
+    plain = "as calls of array functions"
+    if not backend.compiles:
+        return Executor(program, backend, checkpoint_every), plain
+    from minigrad.plan.native.parts import NotExpressibleError
+
+    language = "CUDA" if backend.compiles == "cuda" else "C"
+    try:
+        return _compiled(language)(program, backend, checkpoint_every), f"compiled to {language}"
+    except NotExpressibleError as error:
+        why = str(error)
+    except RecursionError:
+        why = "too many of its operations follow one on the other"
+    return Executor(program, backend, checkpoint_every), f"{plain}; not compiled to {language}: {why}"
+
+
+def _compiled(language: str) -> Any:
+    """The executor that writes a program in a language. Neither is imported before it is wanted."""
+    if language == "CUDA":
         from minigrad.plan.cuda.executor import CudaExecutor
-        from minigrad.plan.native.parts import NotExpressibleError
 
-        try:
-            return CudaExecutor(program, backend, checkpoint_every), "compiled to CUDA"
-        except NotExpressibleError as why:
-            how = f"as calls of array functions; not compiled to CUDA: {why}"
-            return Executor(program, backend, checkpoint_every), how
-    if backend.compiles == "c":
-        from minigrad.plan.native.executor import NativeExecutor
-        from minigrad.plan.native.parts import NotExpressibleError
+        return CudaExecutor
+    from minigrad.plan.native.executor import NativeExecutor
 
-        try:
-            return NativeExecutor(program, backend, checkpoint_every), "compiled to C"
-        except NotExpressibleError as why:
-            how = f"as calls of array functions; not compiled to C: {why}"
-            return Executor(program, backend, checkpoint_every), how
-    return Executor(program, backend, checkpoint_every), "as calls of array functions"
+    return NativeExecutor
