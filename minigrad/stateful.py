@@ -104,7 +104,7 @@ class _Part:
             self._state = start_state(layer, layer, like, batch_size)
         self._stepper: Any = None
         self._changing: list[int] = []
-        self._shape: Any = None
+        self._kind: Any = None  # shape and dtype of the x that it is compiled for, or was called with
 
     @property
     def state(self) -> Any:
@@ -118,37 +118,39 @@ class _Part:
 
     @state.setter
     def state(self, state: Any) -> None:
-        self._state, self._stepper = state, None
+        self._state, self._stepper, self._kind = state, None, None
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy begins with: the state, without compiled code."""
-        return vars(self) | {"_state": self.state, "_stepper": None}
+        return vars(self) | {"_state": self.state, "_stepper": None, "_kind": None}
 
     def __call__(self, given: Any) -> Tensor:
         x = given if isinstance(given, Tensor) else check_input(self.layer.cell, given, "B")
-        if self._stepper is not None and x.data.shape == self._shape and x.data.dtype == self._stepper.x.dtype:
+        if (x.data.shape, x.data.dtype) != self._kind:
+            self._begin(x)
+        if self._stepper is not None:
             return Tensor(self._stepper.step(x.data))
-        return self._first_or_wrong(x)
-
-    def _first_or_wrong(self, x: Tensor) -> Tensor:
-        x = check_input(self.layer.cell, x, "B")
-        if x.shape[0] != self.batch_size:
-            raise ValueError(f"this layer has batch_size {self.batch_size}; x has the shape {x.shape}")
+        axis = int(self.layer.batch_first)
         with no_grad():
-            self.state = self.state  # what was compiled, if anything, was for another kind of x
-            if self.layer.engine != "tape" and x.size:
-                self._compile(x)
-                if self._stepper is not None:
-                    return Tensor(self._stepper.step(x.data))
-            axis = int(self.layer.batch_first)
             ys, self._state = self.layer(expand_dims(x, axis), self._state)
             y: Tensor = squeeze(ys, axis)
         return y
+
+    def _begin(self, x: Tensor) -> None:
+        """See whether x fits, and compile for its kind if that can be."""
+        check_input(self.layer.cell, x, "B")
+        if x.shape[0] != self.batch_size:
+            raise ValueError(f"this layer has batch_size {self.batch_size}; x has the shape {x.shape}")
+        self.state = self.state  # what was compiled, if anything, was for another kind of x
+        if self.layer.engine != "tape" and x.size:
+            with no_grad():
+                self._compile(x)
+        self._kind = x.data.shape, x.data.dtype
 
     def _compile(self, x: Tensor) -> None:
         plan, _ = plan_for(self.layer._plans, self.layer.cell, expand_dims(x, 0), self._state, False, False, None)
         make = getattr(plan.executor, "stepper", None)  # of code alone: calls of array functions gain nothing by it
         if make is not None:
             initial = list(leaves(self._state))
-            self._shape, self._changing = x.shape, plan.executor.program.step.changing
+            self._changing = plan.executor.program.step.changing
             self._stepper = make(plan.given(initial), [initial[i].data for i in self._changing])
