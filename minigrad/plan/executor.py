@@ -229,6 +229,13 @@ def _writable(array: Any) -> Any:
     return array.copy()  # which at most copies an axis of one element in vain
 
 
+def draw(value: Value, into: Any, xp: Any) -> None:
+    """Put new random numbers of an operation that draws them into an array."""
+    op = value.op
+    assert isinstance(op, Primitive)
+    into[...] = op.forward(xp, *[into] * bool(op.inputs), **value.attrs)
+
+
 def evaluate(values: list[Value], known: dict[int, Any], backend: Backend) -> None:
     """Compute values that are the same for all steps."""
     xp = backend.xp

@@ -17,7 +17,7 @@ from minigrad.tape import no_grad
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module, or none
 
 __all__ = ["evaluating", "interrupts", "locked", "modes_of", "put_back", "same_draws"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -22,9 +22,8 @@ from minigrad.plan.cuda.memory import ADVICE, Memory
 from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.sections import Section
 from minigrad.plan.cuda.source import module, write
-from minigrad.plan.executor import Executor, evaluate, owned
+from minigrad.plan.executor import Executor, draw, evaluate, memory_of, owned
 from minigrad.plan.native.places import Place
-from minigrad.plan.native.sums import Base
 from minigrad.plan.program import Program
 
 MOST_ELEMENTS = (1 << 31) - (1 << 20)
@@ -190,8 +189,7 @@ class CudaExecutor:
         with use_backend("numpy"):
             for t in range(steps) if draws else ():
                 for value, rows in zip(draws, drawn, strict=True):
-                    like = [rows[t]] if value.op.inputs else []  # type: ignore[union-attr]  # a primitive
-                    rows[t] = partial(value.op.forward, **value.attrs)(np, *like)  # type: ignore[union-attr]
+                    draw(value, rows[t, ...], np)
         for value, rows in zip(draws, drawn, strict=True):
             self._give(memory, value, self.backend.asarray(rows))
 
@@ -209,7 +207,7 @@ class CudaExecutor:
         for total in schedule.sums:
             memory.arrays[total.array.number] = xp.empty(total.base.shape, dtype=schedule.real)
         seeds = [None if seed is None else schedule.places[seed.index].array for seed in step.carried]
-        current = [None if g is None else g for g in state_cotangents]
+        current = list(state_cotangents)
         carries = [schedule.places[carry.index] for carry in step.carries]
         for number in reversed(range(len(memory.spans))):
             if number != memory.span:
@@ -223,11 +221,12 @@ class CudaExecutor:
                 if seed is not None:
                     end = memory.arrays[seed.number][last - first]
                     end.fill(0) if g is None else xp.copyto(end, g)
+            part = None if x_grad is None else x_grad[first:last]
             if given is not None and not memory.is_fixed(given):
-                memory.arrays[given.number] = x_grad[first:last]  # type: ignore[index]
+                memory.arrays[given.number] = part
             self._sections(memory, schedule.sections["backward"], last - first, backwards=True)
             if given is not None and memory.is_fixed(given):
-                xp.copyto(x_grad[first:last], memory.arrays[given.number][: last - first])  # type: ignore[index]
+                xp.copyto(part, memory.arrays[given.number][: last - first])
             lane = self.device.ready()
             for total in schedule.sums:
                 more = number < len(memory.spans) - 1
@@ -237,12 +236,12 @@ class CudaExecutor:
                     memory.add_up(lane.blas, total, last - first, more)
             current = [None if seed is None else memory.arrays[seed.number][0].copy() for seed in seeds]
         for total in schedule.sums:
-            known[total.base.value.index] = _finished(total.base, memory.arrays.pop(total.array.number), xp)
+            known[total.base.value.index] = total.base.finished(memory.arrays.pop(total.array.number))
         for value, of, later in schedule.later:
             evaluate(later, known, self.backend)
             known[value.index] = known[of.index]
         evaluate(self.program.bins["final"], known, self.backend)
-        taken: set[int] = {id(array if array.base is None else array.base) for array in run.known.values()}
+        taken = {memory_of(array) for array in run.known.values()}
         finals = [None if final is None else owned(known[final.index], taken) for final in self.program.finals]
         return x_grad, current, finals
 
@@ -313,13 +312,3 @@ class CudaExecutor:
     def release(self, run: Run) -> None:
         """Give the memory of a run back."""
         self.spare[:] = [run.memory]
-
-
-def _finished(base: Base, array: Any, xp: Any) -> Any:
-    """The sum of a value, from what has been added up: see `Base.finished`, which is for NumPy's arrays."""
-    if base.how == "apart" and base.axis is not None:
-        array = xp.moveaxis(array, 0, base.axis)
-    if base.how == "rows":
-        left = [a for a in range(len(base.rows[0].shape)) if a != base.axis]
-        array = array.sum(axis=tuple(n for n, a in enumerate(left) if a in base.reduced))
-    return array.reshape(base.value.shape)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass, field
-from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from minigrad.backend import Backend, random_state, set_random_state
-from minigrad.plan.executor import Executor, evaluate, memory_of, owned
-from minigrad.plan.graph import Value, is_random
+from minigrad.plan.executor import Executor, draw, evaluate, memory_of, owned
+from minigrad.plan.graph import Value, is_draw
 from minigrad.plan.native.memory import Job, Memory
 from minigrad.plan.native.parts import NotExpressibleError
 from minigrad.plan.native.pool import get_num_threads, pool_run_address
@@ -72,29 +71,24 @@ class NativeExecutor:
         if (why := unavailable()) is not None:
             raise NotExpressibleError(why.reason)
         self.program, self.backend, self.checkpoint_every = program, backend, checkpoint_every
-        try:
-            self.schedule = Schedule(program)
-            self.source = source(self.schedule)
-        except RecursionError:
-            raise NotExpressibleError("too many of its operations follow one on the other") from None
+        self.schedule = schedule = Schedule(program)
+        self.source = source(schedule)
         self.library = _loaded(self.source)
         self.kernels = _loaded(kernels_source(self.schedule.real)).kernels()
         pool = pool_run_address()
         self.pool = None if isinstance(pool, NativeUnavailable) else pool
-        self._work = self.schedule.work
         step = program.step
-        self.draw_values = [v for v in program.bins["input"] if not isinstance(v.op, str) and is_random(v.op)]
+        self.draw_values = [v for v in program.bins["input"] if is_draw(v)]
         self.draws = bool(self.draw_values)
         constants = [v for v in step.graph.values if v.op == "constant"]
         self.constants = {v.index: backend.asarray(v.attrs["array"]) for v in constants}
         self.spare: list[Memory] = []
-        schedule = self.schedule
         self._summed = {c.place.array.number for s in schedule.backward.sums for c in (s.left, s.right) if c}
         self.x = schedule.places[step.x.index].array
         self.results = [place.array for place in schedule.outputs]
         given_out = {array.number for array in self.results}
-        self._in_time = [a for a in schedule.arrays if a.kind in ("saved", "chunk", "carry")]
-        self._in_time = [a for a in self._in_time if a.number not in given_out]
+        in_time = {"saved", "chunk", "carry"}
+        self._in_time = [a for a in schedule.arrays if a.kind in in_time and a.number not in given_out]
         self.carries = [schedule.places[carry.index].array for carry in step.carries]
         self._seeds = [None if seed is None else schedule.places[seed.index].array for seed in step.carried]
         self._fixed = [a for a in schedule.arrays if a.kind == "constant"]
@@ -124,7 +118,6 @@ class NativeExecutor:
                 new[array.number] = np.empty((steps + more, *array.value.shape), array.dtype)
                 memory.put(array, new[array.number])
         self.give_constants(memory, run.known)
-        carries = self.carries
         current = states
         if schedule.flag is not None:
             memory.arrays[schedule.flag.number].fill(0)
@@ -132,7 +125,7 @@ class NativeExecutor:
             if len(memory.spans) > 1:
                 run.checkpoints.append(([np.array(s) for s in current], random_state() if self.draws else None))
             self._forward_span(run, number, current)
-            current = [memory.between(array, memory.spans[number][1]) for array in carries]
+            current = [memory.between(array, memory.spans[number][1]) for array in self.carries]
         if schedule.flag is not None and memory.arrays[schedule.flag.number].any():
             Executor(self.program, self.backend, self.checkpoint_every).forward(x, alive, states, leaves)  # says which
             raise IndexError("an index is out of range")
@@ -152,9 +145,7 @@ class NativeExecutor:
             np.copyto(memory.between(array, first), state)
         for t in range(first, last) if self.draws else ():
             for value in self.draw_values:
-                out = memory.arrays[self.schedule.places[value.index].array.number][t]
-                like = [out] if value.op.inputs else []  # type: ignore[union-attr]  # a primitive
-                np.copyto(out, partial(value.op.forward, **value.attrs)(np, *like))  # type: ignore[union-attr]
+                draw(value, memory.arrays[self.schedule.places[value.index].array.number][t, ...], np)
         memory.span = number
         self.library.forward(memory.job, self.pool, self.threads(last - first), first, last, memory.chunk)
 
@@ -242,7 +233,7 @@ class NativeExecutor:
 
     def threads(self, steps: int) -> int:
         """How many threads are worth it."""
-        return get_num_threads() if self._work * steps > WORK_OF_TWO and self.pool is not None else 1
+        return get_num_threads() if self.schedule.work * steps > WORK_OF_TWO and self.pool is not None else 1
 
     def _memory(self, steps: int) -> Memory:
         try:

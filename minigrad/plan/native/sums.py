@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from minigrad.plan.graph import Level, Value
 from minigrad.plan.native.parts import EXPAND_DIMS, MULTIPLY, NotExpressibleError, reduced_axes
 from minigrad.plan.native.rows import Rows
@@ -50,7 +48,9 @@ class Base:
     def finished(self, array: Any) -> Any:
         """The sum of the value, from what the code gives."""
         if self.how == "apart" and self.axis is not None:
-            array = np.moveaxis(array, 0, self.axis)
+            order = [*range(1, len(array.shape))]
+            order.insert(self.axis, 0)
+            array = array.transpose(order)
         if self.how == "rows":
             left = [a for a in range(len(self.rows[0].shape)) if a != self.axis]
             if axes := tuple([n for n, a in enumerate(left) if a in self.reduced]):
