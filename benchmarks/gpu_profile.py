@@ -10,9 +10,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
-from gpu_peers import Clock, clock_of, minigrad_runner
+from gpu_peers import Clock, clock_of, runner
 from recurrent_cells import Size, make_inputs
 from tables import console, microseconds, new_table
 
@@ -55,7 +57,7 @@ def device_seconds(call: Callable[[], Any], clock: Clock, calls: int = CALLS) ->
 
 def profile(cell: str, size: Size, clock: Clock) -> None:
     """A table of one case."""
-    run = minigrad_runner("plan", cell, make_inputs(cell, size))
+    run = runner("plan", cell, make_inputs(cell, size))
     for _ in range(3):
         run.train()
     executor = run.layer._plans.latest.executor
@@ -68,10 +70,10 @@ def profile(cell: str, size: Size, clock: Clock) -> None:
     batch = executor.schedule.batch
     for section in (*executor.schedule.sections["forward"], *executor.schedule.sections["backward"]):
         for item in section.work:
-            part = type("Part", (), {"work": [item], "in_loop": section.in_loop})()
+            part = SimpleNamespace(work=[item], in_loop=section.in_loop)
             rows = batch if section.in_loop else batch * size.steps
             lane = executor.device.ready()
-            seconds = device_seconds(lambda: executor._once(lane, memory, part, 0, rows), clock, 50)  # noqa: B023
+            seconds = device_seconds(partial(executor._once, lane, memory, part, 0, rows), clock, 50)
             name = (
                 f"product with {executor.schedule.name(item.matrix)}"
                 if isinstance(item, Product)

@@ -63,7 +63,7 @@ def measure(peer: str, folder: Path, budget: float, cell: str, size: Size, clock
             raise ValueError(f"differs from minigrad's tape: {wrong}")
     moved = traffic(run.layer, size.steps) if peer == "plan" else None  # of the train step, before the forward's plan
     found = {"train": seconds_of(run.train, clock, budget), "forward": seconds_of(run.forward, clock, budget / 2)}
-    return {**found, "note": run.note(), "bytes": moved}
+    return {**found, "note": "\n".join(run.note().splitlines()[:2]), "bytes": moved}
 
 
 def limits() -> dict[str, Any]:

@@ -126,11 +126,13 @@ class Runner(NamedTuple):
     """A cell in a library, with weights and data in place.
 
     Attributes:
-        train: one forward and backward; gives the outputs and the gradients by minigrad's names, all finished.
+        train: one forward and backward; gives the outputs and the gradients by minigrad's names, all finished, unless
+            its maker was told not to wait.
         forward: the outputs alone, with nothing recorded.
         to_numpy: makes an array of an output or a gradient.
         version: of the library.
         note: how it runs; asked after the first call.
+        layer: minigrad's.
     """
 
     train: Callable[[], tuple[Any, dict[str, Any]]]
@@ -138,6 +140,7 @@ class Runner(NamedTuple):
     to_numpy: Callable[[Any], np.ndarray]
     version: str
     note: Callable[[], str]
+    layer: Any = None
 
 
 def make_inputs(cell: str, size: Size) -> Inputs:
@@ -158,7 +161,7 @@ def make_inputs(cell: str, size: Size) -> Inputs:
 
 
 def minigrad_runner(engine: str, cell: str, inputs: Inputs) -> Runner:
-    """minigrad with one of its engines."""
+    """minigrad with one of its engines, on the current backend."""
     made = CELLS[cell](inputs.size.inputs, inputs.size.hidden)
     made.load_state_dict(inputs.weights)
     layer = mg.Recurrent(made, engine=engine)
@@ -175,7 +178,7 @@ def minigrad_runner(engine: str, cell: str, inputs: Inputs) -> Runner:
         with mg.no_grad():
             return layer(x)[0]
 
-    return Runner(train, forward, lambda value: value.numpy(), f"NumPy {np.__version__}", layer.explain)
+    return Runner(train, forward, lambda value: value.numpy(), f"NumPy {np.__version__}", layer.explain, layer)
 
 
 def save_case(path: Path, cell: str, size: Size) -> None:

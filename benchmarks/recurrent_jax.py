@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -64,9 +65,8 @@ def lnlstm(p: Weights, carry: Any, x: jax.Array) -> tuple[Any, jax.Array]:
 STEPS = {"rnn": rnn, "lstm": lstm, "gru": gru, "mgu": mgu, "lnlstm": lnlstm}
 
 
-def jax_runner(cell: str, inputs: Inputs) -> Runner:
-    """JAX on the CPU."""
-    jax.config.update("jax_platforms", "cpu")
+def jax_runner(cell: str, inputs: Inputs, finish: Callable[[Any], Any] = jax.block_until_ready) -> Runner:
+    """JAX on its default device; `finish` is given each result, to wait for it."""
     step = STEPS[cell]
 
     def sequence(weights: Weights, x: jax.Array) -> jax.Array:
@@ -83,8 +83,8 @@ def jax_runner(cell: str, inputs: Inputs) -> Runner:
     x, dy = jnp.asarray(inputs.x), jnp.asarray(inputs.dy)
     outputs = jax.jit(sequence)
     return Runner(
-        train=lambda: jax.block_until_ready(train_step(weights, x, dy)),
-        forward=lambda: jax.block_until_ready(outputs(weights, x)),
+        train=lambda: finish(train_step(weights, x, dy)),
+        forward=lambda: finish(outputs(weights, x)),
         to_numpy=lambda value: np.asarray(value).T if value.ndim == 2 else np.asarray(value),
         version=f"JAX {jax.__version__}",
         note=lambda: "jax.jit of vjp over lax.scan",

@@ -126,9 +126,8 @@ class Loop(nn.Module):
         return torch.stack(ys), state
 
 
-def torch_runner(peer: str, cell: str, inputs: Inputs, threads: int) -> Runner:
+def torch_runner(peer: str, cell: str, inputs: Inputs, device: str = "cpu") -> Runner:
     """PyTorch: its own layer (`torch-nn`), or a user's cell in one of the ways of `NOTES`."""
-    torch.set_num_threads(threads)
     size = inputs.size
     if peer == "torch-nn":
         layer = module = LAYERS[cell](size.inputs, size.hidden)
@@ -142,10 +141,12 @@ def torch_runner(peer: str, cell: str, inputs: Inputs, threads: int) -> Runner:
         if peer == "torch-compile-loop":
             layer = torch.compile(layer)
         note = NOTES[peer]
-    module.load_state_dict({names[name]: torch.from_numpy(weight) for name, weight in inputs.weights.items()})
+    module.to(device).load_state_dict(
+        {names[name]: torch.from_numpy(weight) for name, weight in inputs.weights.items()}
+    )
     parameters = dict(module.named_parameters())
     parameters = {name: parameters[theirs] for name, theirs in names.items()}
-    x, dy = torch.from_numpy(inputs.x), torch.from_numpy(inputs.dy)
+    x, dy = torch.from_numpy(inputs.x).to(device), torch.from_numpy(inputs.dy).to(device)
 
     def train() -> tuple[Any, dict[str, Any]]:
         for parameter in parameters.values():
@@ -158,4 +159,6 @@ def torch_runner(peer: str, cell: str, inputs: Inputs, threads: int) -> Runner:
         with torch.no_grad():
             return layer(x)[0]
 
-    return Runner(train, forward, lambda value: value.detach().numpy(), f"PyTorch {torch.__version__}", lambda: note)
+    return Runner(
+        train, forward, lambda value: value.detach().cpu().numpy(), f"PyTorch {torch.__version__}", lambda: note
+    )

@@ -26,12 +26,16 @@ def make_runner(peer: str, cell: str, file: Path) -> Any:
     if peer in ("plan", "plan-numpy", "tape"):
         return minigrad_runner(peer.split("-")[0], cell, inputs)
     if peer == "jax":
+        import jax
         from recurrent_jax import jax_runner
 
+        jax.config.update("jax_platforms", "cpu")
         return jax_runner(cell, inputs)
+    import torch
     from recurrent_torch import torch_runner
 
-    return torch_runner(peer, cell, inputs, threads())
+    torch.set_num_threads(threads())
+    return torch_runner(peer, cell, inputs)
 
 
 def compile_seconds(cell: str, file: Path) -> float:
