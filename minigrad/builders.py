@@ -69,16 +69,16 @@ def recurrent(
     return layers[0] if num_layers == 1 else Stack(*layers, dropout=dropout)
 
 
-def RNN(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802
+def RNN(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802  # PyTorch's name
     """`recurrent("rnn", ...)`: layers of `RNNCell`."""
     return recurrent("rnn", input_size, hidden_size, num_layers, **options)
 
 
-def LSTM(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802
+def LSTM(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802  # PyTorch's name
     """`recurrent("lstm", ...)`: layers of `LSTMCell`."""
     return recurrent("lstm", input_size, hidden_size, num_layers, **options)
 
 
-def GRU(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802
+def GRU(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> RecurrentLayer:  # noqa: N802  # PyTorch's name
     """`recurrent("gru", ...)`: layers of `GRUCell`."""
     return recurrent("gru", input_size, hidden_size, num_layers, **options)
