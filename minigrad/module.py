@@ -219,7 +219,7 @@ class Module:
         if dtype is not None and as_dtype(dtype).name not in ("float32", "float64"):
             raise ValueError(f"the dtype of parameters is 'float32' or 'float64', not {dtype!r}")
         target = None if backend is None else load_backend(backend)
-        for _, value in list(_members("", self, set())):
+        for _, value in _members("", self, set()):
             if isinstance(value, Tensor):
                 data = value.data if target in (None, value.backend) else target.asarray(value.numpy())
                 if dtype is not None and is_floating(data.dtype):
@@ -244,25 +244,25 @@ def _shown(name: str, value: Any) -> list[str]:
     return []
 
 
-def _members(name: str, value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+def _members(name: str, value: Any, seen: set[int]) -> list[tuple[str, Any]]:
     """Everything of interest in a module or container, depth first: modules and tensors, each once."""
     if id(value) in seen:
-        return
+        return []
     seen.add(id(value))
-    if isinstance(value, Module | Tensor):
-        yield name, value
-    if not isinstance(value, Tensor):
-        for key, part in _direct(value):
-            yield from _members(f"{name}.{key}" if name else key, part, seen)
+    if isinstance(value, Tensor):
+        return [(name, value)]
+    found = [(name, value)] if isinstance(value, Module) else []
+    for key, part in _direct(value):
+        found += _members(f"{name}.{key}" if name else key, part, seen)
+    return found
 
 
-def _direct(value: Any) -> Iterator[tuple[str, Any]]:
+def _direct(value: Any) -> list[tuple[str, Any]]:
     """The named parts of a module or container that are, or may hold, modules and tensors."""
     if isinstance(value, Module):
-        parts: Iterable[tuple[Any, Any]] = ((key, part) for key, part in vars(value).items() if key != "_arguments")
-    else:
-        parts = value.items() if isinstance(value, dict) else enumerate(value)
-    return ((str(key), part) for key, part in parts if isinstance(part, _HOLDERS))
+        return [(k, part) for k, part in vars(value).items() if isinstance(part, _HOLDERS) and k != "_arguments"]
+    parts: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+    return [(str(key), part) for key, part in parts if isinstance(part, _HOLDERS)]
 
 
 def _places(holder: Any, seen: set[int]) -> Iterator[tuple[Any, Any, Any]]:

@@ -102,8 +102,12 @@ class Memory:
 
 
 def address(array: Any) -> int:
-    found: int = array.__array_interface__["data"][0]
-    return found
+    """Where an array begins."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError):  # it may not be written to, or has gaps, or no elements: this takes four times as long
+        found: int = array.__array_interface__["data"][0]
+        return found
 
 
 def _aligned(size: int, dtype: Any) -> Any:

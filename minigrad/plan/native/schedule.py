@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -59,16 +60,16 @@ class Schedule:
         self.x_grad: Place | None = None
         self.backward = self._backward()
 
-    @property
-    def keeps(self) -> bool:
-        """Whether a backward reads what the forward has left."""
-        return bool(self.backward.stages or self.backward.sums)
-
-    @property
+    @cached_property
     def work(self) -> int:
         """About how many operations on numbers a step is worth, forward and backward, for all sequences."""
         stages = self.forward.stages + self.backward.stages
         return self.batch * sum(work(o.value, self.rows) for stage in stages for o in stage.operations)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a backward reads what the forward has left."""
+        return bool(self.backward.stages or self.backward.sums)
 
     # --- arrays
 

@@ -8,6 +8,7 @@ over all steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -47,15 +48,24 @@ class Base:
 
     def finished(self, array: Any) -> Any:
         """The sum of the value, from what the code gives."""
-        if self.how == "apart" and self.axis is not None:
-            order = [*range(1, len(array.shape))]
-            order.insert(self.axis, 0)
+        order, axes = self._rest
+        if order:
             array = array.transpose(order)
+        if axes:
+            array = array.sum(axis=axes)
+        return array if array.shape == self.value.shape else array.reshape(self.value.shape)
+
+    @cached_property
+    def _rest(self) -> tuple[list[int], tuple[int, ...]]:
+        """The order to put the axes in, and those to sum over."""
+        if self.how == "apart" and self.axis is not None:
+            order = [*range(1, len(self.shape))]
+            order.insert(self.axis, 0)
+            return order, ()
         if self.how == "rows":
             left = [a for a in range(len(self.rows[0].shape)) if a != self.axis]
-            if axes := tuple([n for n, a in enumerate(left) if a in self.reduced]):
-                array = array.sum(axis=axes)
-        return array.reshape(self.value.shape)
+            return [], tuple([n for n, a in enumerate(left) if a in self.reduced])
+        return [], ()
 
 
 def bases_of(value: Value, rows: Rows) -> tuple[list[Base], list[Value]]:
