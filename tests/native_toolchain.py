@@ -23,6 +23,7 @@ def forget() -> None:
     """As in a new process."""
     toolchain._loaded.clear()
     toolchain._hanging.clear()
+    toolchain._without_own.clear()
     toolchain._find_compiler.cache_clear()
     toolchain._warned_of_failure = False
     cache._warned.clear()

@@ -112,5 +112,7 @@ def _compile(cell: Cell, request: Request, backend: Any, checkpoint_every: int |
     except PlanError as error:
         text = str(error)
         return Plan(None, None, None, text if name in text else f"{name}.step cannot be traced: {text}", held)
+    except Warning:  # the user has made an error of it
+        raise
     except Exception as error:  # whatever an array without values does not bear
         return Plan(None, None, None, f"{name}.step cannot be traced: {type(error).__name__}: {error}", held)

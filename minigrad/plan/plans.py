@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 from minigrad.plan.explain import describe
 from minigrad.plan.kinds import Unseen
@@ -56,6 +58,7 @@ class Plans(Unseen):
         self.known: OrderedDict[Any, Plan] = OrderedDict()
         self.latest: Plan | None = None
         self._lock = Lock()
+        _all.add(self)
 
     def __deepcopy__(self, memo: Any) -> Plans:
         return Plans()
@@ -87,3 +90,14 @@ class Plans(Unseen):
             for old in just_outside:  # those before it have been here and have forgotten theirs
                 old.forget()
             return plan
+
+
+def _forget_locks() -> None:
+    """After a fork: another thread of the parent may have held one, and is not here to release it."""
+    for plans in _all:
+        plans._lock = Lock()
+
+
+_all: WeakSet[Plans] = WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)

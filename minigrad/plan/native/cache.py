@@ -54,14 +54,17 @@ class Store:
     Attributes:
         path: the folder.
         note: why it is a temporary one; empty if it is the user's cache folder.
+        read_only: the user's cache folder, if that cannot be written, but its entries can be used.
     """
 
     path: Path
     note: str = ""
+    read_only: Path | None = None
 
     def find(self, key: str) -> Path | None:
         """The entry of a key, now the most recently used; None if there is none that is whole and the user's own."""
-        for path in sorted(self.path.glob(f"{key}-*.so")):
+        folders = [folder for folder in (self.path, self.read_only) if folder is not None]
+        for path in [path for folder in folders for path in sorted(folder.glob(f"{key}-*.so"))]:
             contents = _read_own(path)
             if contents is not None and path.name == _entry_name(key, contents):
                 with contextlib.suppress(OSError):  # another process may just have deleted it
@@ -125,39 +128,53 @@ class Store:
 
 
 def user_folder() -> Path:
-    """Where the user's entries lie: `native` in `MINIGRAD_CACHE`, or in the user's cache folder for minigrad."""
+    """Where the user's entries lie: `native` in `MINIGRAD_CACHE`, or in the user's cache folder for minigrad.
+
+    Raises:
+        FileNotFoundError: the user has no home folder.
+    """
     chosen = os.environ.get("MINIGRAD_CACHE")
     if chosen:
         return Path(chosen).expanduser().absolute() / "native"
     import platformdirs  # not at the top: `import minigrad` does without it
 
-    return Path(platformdirs.user_cache_dir("minigrad", appauthor=False)) / "native"
+    try:
+        found = Path(platformdirs.user_cache_dir("minigrad", appauthor=False))
+    except RuntimeError:
+        found = Path("~")
+    if not found.is_absolute():  # HOME is not set, and the system does not know the user
+        raise FileNotFoundError("there is no home folder; set HOME, or MINIGRAD_CACHE to a folder")
+    return found / "native"
 
 
 def open_store() -> Store:
     """The user's folder, made if it is missing; a temporary one, with the reason, where that cannot be used.
 
     A folder that is refused because others could write to it is warned of once. One that cannot be written, as where
-    the home folder is read-only, is not: nothing is wrong with it, and `Store.note` tells.
+    the home folder is read-only, is not: nothing is wrong with it, and `Store.note` tells. What it holds is used.
     """
-    folder = user_folder()
+    try:
+        folder = user_folder()
+    except FileNotFoundError as error:
+        return temporary_store(str(error))
     try:
         _prepare(folder)
     except UnsafeFolderError as error:
         warn_once(f"The cache of compiled code is not used: {error}. Code is compiled anew in each process until then.")
         return temporary_store(str(error))
     except OSError as error:
-        return temporary_store(f"{folder} cannot be written ({error.strerror or error})")
+        note = f"{folder} cannot be written ({error.strerror or error})"
+        return temporary_store(note, folder if _can_be_read(folder) else None)
     return Store(folder)
 
 
-def temporary_store(note: str) -> Store:
-    """This process's temporary folder, deleted when it ends."""
+def temporary_store(note: str, read_only: Path | None = None) -> Store:
+    """This process's temporary folder, deleted when it ends; see `Store`."""
     global _temporary
     if _temporary is None or _temporary[0] != os.getpid() or not _temporary[1].is_dir():
         _temporary = os.getpid(), Path(tempfile.mkdtemp(prefix="minigrad-native-"))
         atexit.register(_remove, *_temporary)
-    return Store(_temporary[1], note)
+    return Store(_temporary[1], note, read_only)
 
 
 def clear() -> tuple[int, int]:
@@ -250,6 +267,15 @@ def _check(folder: Path) -> None:
                 f"others may write to {above}, above {folder}; take the permission away (chmod go-w {above}), "
                 "or set MINIGRAD_CACHE to a folder elsewhere"
             )
+
+
+def _can_be_read(folder: Path) -> bool:
+    """Whether there is such a folder, and only this user, and root, can have put in it what is there."""
+    try:
+        _check(folder)
+    except (UnsafeFolderError, OSError):
+        return False
+    return True
 
 
 def _only_this_user(group: int) -> bool:

@@ -45,6 +45,8 @@ def _loaded(text: str) -> Any:
     long, pointer = ctypes.c_long, ctypes.c_void_p
     if hasattr(library, "kernels"):
         library.kernels.restype, library.kernels.argtypes = pointer, []
+    elif not hasattr(library, "forward"):
+        raise NotExpressibleError("what the compiler has made lacks the functions of its source")
     else:
         library.forward.argtypes = [ctypes.POINTER(Job), pointer, *[long] * 4]
         library.backward.argtypes = [ctypes.POINTER(Job), pointer, *[long] * 5]

@@ -69,6 +69,8 @@ def pool_run_address() -> int | NativeUnavailable:
     library = _library()
     if isinstance(library, NativeUnavailable):
         return library
+    if not hasattr(library, "pool_run"):
+        return NativeUnavailable("what the compiler has made lacks the functions of its source")
     address = ctypes.cast(library.pool_run, ctypes.c_void_p).value
     assert address is not None
     return address

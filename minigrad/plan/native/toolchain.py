@@ -117,8 +117,11 @@ def describe() -> dict[str, str]:
     try:
         store = open_store()
         entries = store.entries()
+        tried = _compile(compiler, [*compiler.command, *FLAGS], "int answer(void) { return 42; }\n", store)
     except (OSError, ImportError, RuntimeError) as error:
         return {"native code": f"no: {error}"}
+    if isinstance(tried, NativeUnavailable):
+        return {"native code": f"no: {tried.reason}"}
     size = sum(status.st_size for _, status in entries) / 2**20
     kept = f"{store.path}, {len(entries)} libraries, {size:.1f} MiB"
     return {
@@ -198,8 +201,11 @@ def _ask(text: str) -> Compiler | str:
         if _run(["xcode-select", "-p"], VERSION_SECONDS).status != 0:
             return "needs the developer tools (xcode-select --install)"
     command = (os.path.abspath(program), *words[1:])
-    with tempfile.TemporaryDirectory(prefix="minigrad-compile-") as folder:
-        ended = _run([*command, "--version"], VERSION_SECONDS, folder, folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix="minigrad-compile-") as folder:
+            ended = _run([*command, "--version"], VERSION_SECONDS, folder, folder)
+    except OSError as error:  # no room for temporary files
+        return str(error)
     if ended.status != 0:
         return _failure(ended, VERSION_SECONDS)
     return Compiler(command, next(iter(ended.output.splitlines()), "no version"))
@@ -209,9 +215,21 @@ def _load(source: str, flags: tuple[str, ...]) -> ctypes.CDLL | NativeUnavailabl
     compiler = find_compiler()
     if isinstance(compiler, NativeUnavailable):
         return compiler
+    own = [] if compiler in _without_own else _own_processor()
+    found = _load_by(compiler, source, [*own, *flags])
+    if own and isinstance(found, NativeUnavailable) and "native" in found.reason:
+        plain = _load_by(compiler, source, flags)  # not every compiler knows every processor that it runs on
+        if isinstance(plain, ctypes.CDLL):
+            _without_own.add(compiler)
+            return plain
+    return found
+
+
+def _load_by(compiler: Compiler, source: str, flags: Sequence[str]) -> ctypes.CDLL | NativeUnavailable:
+    """The library of a source, compiled with these flags after the fixed ones."""
     if compiler in _hanging:
         return NativeUnavailable(_hanging[compiler])
-    command = [*compiler.command, *FLAGS, *_own_processor(), *flags]
+    command = [*compiler.command, *FLAGS, *flags]
     what = [_FORMAT, source, command, compiler.version, processor()]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
     store = open_store()
@@ -313,7 +331,8 @@ def _failure(ended: _Ended, seconds: float) -> str:
 
 def _own_processor() -> list[str]:
     """The flag that lets the compiler use all instructions of this machine."""
-    return ["-mcpu=native" if platform.machine() in ("arm64", "ppc64", "ppc64le") else "-march=native"]
+    by_name = platform.machine() in ("arm64", "aarch64", "ppc64", "ppc64le")
+    return ["-mcpu=native" if by_name else "-march=native"]
 
 
 def _warn(found: NativeUnavailable) -> None:
@@ -333,6 +352,7 @@ def _forget_lock() -> None:
 _lock = threading.Lock()
 _loaded: dict[object, ctypes.CDLL | NativeUnavailable] = {}
 _hanging: dict[Compiler, str] = {}
+_without_own: set[Compiler] = set()  # those that do not take the flag for the machine's own processor
 _warned_of_failure = False
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_lock)

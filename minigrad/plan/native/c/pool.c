@@ -125,11 +125,13 @@ static void set_up(void) {
 
 // Threads 1 to `wanted`, or as many of them as can be made. They leave all signals to the program's own threads.
 static void make_threads(int wanted) {
-    sigset_t all, before;
     pthread_attr_t detached;
     if (threads >= wanted) return;
+#ifndef _WIN32 // which has no signals
+    sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
+#endif
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&detached, 4 << 20); /* blocks of rows are on the stack; some systems give it 128 KiB */
@@ -139,7 +141,9 @@ static void make_threads(int wanted) {
         threads++;
     }
     pthread_attr_destroy(&detached);
+#ifndef _WIN32
     pthread_sigmask(SIG_SETMASK, &before, 0);
+#endif
 }
 
 static void run_all(pool_task f, void *context, int first, int workers) {
