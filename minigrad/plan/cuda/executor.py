@@ -75,8 +75,9 @@ class CudaExecutor:
     """
 
     def __init__(self, program: Program, backend: Backend, checkpoint_every: int | None) -> None:
-        self.program, self.backend, self.checkpoint_every = program, backend, checkpoint_every
+        self.backend, self.checkpoint_every = backend, checkpoint_every
         self.schedule = Schedule(program)
+        self.program = program = self.schedule.program
         self.kernels = write(self.schedule)
         self.source = module(self.schedule, self.kernels)
         self.device: Device = device_of(backend)

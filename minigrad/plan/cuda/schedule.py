@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from minigrad.plan.cuda.join import joined
 from minigrad.plan.cuda.sections import Section
 from minigrad.plan.graph import Level, Value, is_draw
 from minigrad.plan.native import schedule as native
@@ -43,7 +44,7 @@ class Schedule(native.Schedule):
         self.in_loop = False
         self._names: dict[int, str] = {}
         self._matrices: dict[int, Array] = {}
-        super().__init__(program)
+        super().__init__(joined(program))
 
     # --- arrays
 
