@@ -42,6 +42,12 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def quick(monkeypatch):
+    """Compile in half the time."""
+    monkeypatch.setattr(toolchain, "FLAGS", tuple("-O1" if flag == "-O3" else flag for flag in toolchain.FLAGS))
+
+
+@pytest.fixture
 def fake(tmp_path, monkeypatch):
     """Makes a shell script the compiler; it is asked for its version first, which it gives."""
 
