@@ -180,6 +180,24 @@ def check(name: str, inputs: int, units: int, dtype: str, ragged: bool) -> int:
     return compiled
 
 
+def check_steps(name: str, cell: mg.Cell, batch: int, inputs: int, dtype: str) -> None:
+    """The same step by step; in between the weights are replaced, and then the state."""
+    x = np.random.default_rng(batch).normal(size=(5, batch, inputs)).astype(dtype)
+    mg.seed(3)
+    ys, last = mg.Recurrent(cell, engine="tape").eval()(x)
+    mg.seed(3)
+    stateful = mg.Stateful(mg.Recurrent(cell, engine="plan").eval(), batch)
+    found = [stateful(x[t]) for t in range(2)]
+    for parameter in cell.parameters():
+        parameter.data = parameter.data.copy()
+    found += [stateful(x[t]) for t in range(2, 4)]
+    assert (stateful._parts[0]._stepper is None) == (name == "dropping")
+    stateful.state = stateful.state
+    found.append(stateful(x[4]))
+    for a, b in zip([*found, *mg.nest.leaves(stateful.state)], [*ys, *mg.nest.leaves(last)], strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9 if dtype == "float64" else 1e-3, atol=1e-3)
+
+
 def plant(text: str, defect: str) -> str:
     """A source with a defect that the sanitizer has to find."""
     old, new = {
@@ -207,6 +225,9 @@ def main(sanitizer: str, names: list[str]) -> None:
             inputs, units = SIZES[(place + turn) % 4], SIZES[(place // 4 + 3 * turn + 1) % 4]
             dtype = ("float64", "float32")[(place + turn) % 2]
             compiled = check(name, inputs, units, dtype, ragged=turn == 1)
+            if turn == place % 2:
+                with mg.default_dtype(dtype):
+                    check_steps(name, CELLS[name](inputs, units), SIZES[(place + 1) % 4], inputs, dtype)
             print(name, inputs, units, dtype, compiled, flush=True)
 
 
