@@ -14,8 +14,8 @@ from plan_cells import CELLS, takes_integers
 import minigrad as mg
 from minigrad.nest import map_nest
 from minigrad.plan.abstract import Abstract
-from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.source import write
+from minigrad.plan.cuda.storage import schedule_of
 from minigrad.plan.native.parts import NotExpressibleError
 from minigrad.plan.program import Program, build
 from minigrad.plan.trace import Request, trace
@@ -50,12 +50,12 @@ def program_of(cell: mg.Cell, batch: int = 3, dtype: str = "float32", features: 
     return build(trace(cell, Request(blank((batch, *shape), dtype), state, True, False, True)))
 
 
-def kernels(dtype: str) -> dict[str, list[str]]:
+def kernels(dtype: str, storage: str = "") -> dict[str, list[str]]:
     """The texts of the kernels of all cells that can be written in CUDA, by the cell's name."""
     found = {}
     with mg.default_dtype(dtype):
         for name, make in (CELLS | plugin_cells()).items():
             with suppress(NotExpressibleError):
-                written = write(Schedule(program_of(make(), dtype=dtype)))
+                written = write(schedule_of(program_of(make(), dtype=dtype), storage))
                 found[name] = [kernel.text for kernel in written.values()]
     return found

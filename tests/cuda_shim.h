@@ -11,6 +11,29 @@
 #define __forceinline__ inline
 #define __shared__ static
 
+static float __uint_as_float(uint32_t bits) { float a; memcpy(&a, &bits, 4); return a; }
+static uint32_t __float_as_uint(float a) { uint32_t bits; memcpy(&bits, &a, 4); return bits; }
+
+/* float16, which the device converts by an instruction: to nearest, ties to even. */
+static float float16_value(uint16_t bits) {
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const float size = exponent == 31 ? (fraction ? NAN : INFINITY)
+                     : exponent ? ldexpf((float)(1024 + fraction), exponent - 25) : ldexpf((float)fraction, -24);
+    return bits >> 15 ? -size : size;
+}
+static uint16_t float16_bits(float a) {
+    const uint16_t sign = (uint16_t)(__float_as_uint(a) >> 16 & 0x8000);
+    if (a != a) return 0x7fff;
+    if (a == 0) return sign;
+    int exponent;
+    const float size = fabsf(a);
+    frexpf(size, &exponent);
+    const int unit = exponent > -13 ? exponent - 11 : -24; /* the last place of a number of this size is 2 to this */
+    if (size >= 65520) return sign | 0x7c00;
+    const int whole = (int)rintf(ldexpf(size, -unit));     /* nearest, ties to even; may reach the next exponent */
+    return sign | (uint16_t)(unit == -24 ? whole : ((unit + 24) << 10) + whole);
+}
+
 struct dim { int x; };
 static dim threadIdx, blockIdx, blockDim, gridDim;
 

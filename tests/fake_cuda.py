@@ -163,6 +163,7 @@ class Blas:
         self.cuda, self.stream, self.workspace, self.mode = cuda, 0, 0, None
         self.cublasSgemm_v2 = _Gemm(self, np.float32)
         self.cublasDgemm_v2 = _Gemm(self, np.float64)
+        self.cublasGemmEx = _GemmEx(self, np.float32)
 
     def cublasCreate_v2(self, handle: Any) -> int:  # noqa: N802
         handle._obj.value = 77
@@ -189,30 +190,67 @@ class _Gemm:
 
     def __call__(self, handle: Any, ta: int, tb: int, m: int, n: int, k: int, one: Any, a: int, lda: int, b: int,
                  ldb: int, beta: Any, c: int, ldc: int) -> int:  # fmt: skip
+        kind = 0 if self.real is np.float32 else 1
+        return self.multiply(ta, tb, m, n, k, one, a, kind, lda, b, kind, ldb, beta, c, kind, ldc)
+
+    def multiply(self, ta: int, tb: int, m: int, n: int, k: int, one: Any, a: int, a_kind: int, lda: int, b: int,
+                 b_kind: int, ldb: int, beta: Any, c: int, c_kind: int, ldc: int) -> int:  # fmt: skip
         blas, scale = self.blas, beta.contents.value
         assert blas.workspace, "a product without a workspace of its own"
         assert one.contents.value == 1
         if min(m, n, k) < 1 or lda < (k if ta else m) or ldb < (n if tb else k) or ldc < m:
             return 7
-        first, second = (_columns(a, *((k, m) if ta else (m, k)), lda, self.real),
-                         _columns(b, *((n, k) if tb else (k, n)), ldb, self.real))  # fmt: skip
-        out = _columns(c, m, n, ldc, self.real)
+        first, second = (_columns(a, *((k, m) if ta else (m, k)), lda, a_kind),
+                         _columns(b, *((n, k) if tb else (k, n)), ldb, b_kind))  # fmt: skip
+        out = _columns(c, m, n, ldc, c_kind)
 
         def work() -> None:
-            product = (first.T if ta else first) @ (second.T if tb else second)
-            out[...] = product + (scale * out if scale else 0)
+            x, y = wide(first, a_kind), wide(second, b_kind)
+            with np.errstate(all="ignore"):  # a device has nobody to tell
+                product = (x.T if ta else x) @ (y.T if tb else y)
+                out[...] = narrow(product + (scale * wide(out, c_kind) if scale else 0), c_kind)
 
         blas.cuda.counts["products"] += 1
         Stream.all[blas.stream].do(work)
         return 0
 
 
-def _columns(address: int, rows: int, columns: int, leading: int, real: Any) -> Any:
+class _GemmEx(_Gemm):
+    def __call__(self, handle: Any, *arguments: Any) -> int:
+        *given, compute, algorithm = arguments
+        *_, a_kind, _, _, b_kind, _, _, _, c_kind, _ = given
+        assert (compute, algorithm) == (68, -1), "sums are to be of float32"
+        if a_kind != b_kind or a_kind not in (2, 14) or c_kind not in (a_kind, 0):
+            return 15  # as cuBLAS's manual has it of this compute type
+        return self.multiply(*given)
+
+
+DTYPES: dict[int, Any] = {0: np.float32, 1: np.float64, 2: np.float16, 14: np.uint16}
+"""By cuBLAS's number of a type; bfloat16 as its bits."""
+
+
+def wide(array: Any, kind: int) -> Any:
+    """Numbers of a type as those that are computed with."""
+    if kind == 14:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32) if kind == 2 else array
+
+
+def narrow(array: Any, kind: int) -> Any:
+    """The nearest numbers of a type, of two equally near the even one."""
+    if kind != 14:
+        return array.astype(DTYPES[kind])
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isnan(array), 0x7FFF, rounded).astype(np.uint16)
+
+
+def _columns(address: int, rows: int, columns: int, leading: int, kind: int) -> Any:
     """A matrix by columns at an address."""
+    dtype = np.dtype(DTYPES[kind])
     count = leading * (columns - 1) + rows
-    kind = ctypes.c_float if real is np.float32 else ctypes.c_double
-    flat = np.ctypeslib.as_array((kind * count).from_address(address))
-    return np.lib.stride_tricks.as_strided(flat, (rows, columns), (flat.itemsize, flat.itemsize * leading))
+    flat = np.frombuffer((ctypes.c_char * (count * dtype.itemsize)).from_address(address), dtype)
+    return np.lib.stride_tricks.as_strided(flat, (rows, columns), (dtype.itemsize, dtype.itemsize * leading))
 
 
 class Cuda:
@@ -262,7 +300,7 @@ class Namespace(StrictNamespace):
 
         def unwritten(shape: Any, dtype: Any = float) -> Any:
             array = empty(shape, dtype=dtype)
-            array.fill(np.nan if array.dtype.kind == "f" else 77)
+            array.fill(np.nan if array.dtype.kind == "f" else 0x7FFF if array.dtype == "uint16" else 77)  # NaN in both
             return array
 
         self.empty = unwritten  # so that nothing depends on what nobody has written

@@ -59,13 +59,15 @@ def test_products(library: Any, dtype: str, a_swapped: bool, b_swapped: bool, ad
     expected[:, :n] = a @ b + (out[:, :n] if adds else 0)
     first = address(a_rows), a_rows.shape[1], a_swapped
     second = address(b_rows), b_rows.shape[1], b_swapped
-    made(library).product(out.itemsize, first, second, (address(out), n + 3), (m, n, k), adds)
+    made(library).product(dtype, first, second, (address(out), n + 3, dtype), (m, n, k), adds)
     np.testing.assert_allclose(out, expected, rtol=1e-5)
 
 
 def test_a_result_that_is_not_there_yet_is_not_read(library: Any) -> None:
     a, out = np.ones((1, 1)), np.full((1, 1), np.nan)
-    made(library).product(8, (address(a), 1, False), (address(a), 1, False), (address(out), 1), (1, 1, 1), False)
+    made(library).product(
+        "float64", (address(a), 1, False), (address(a), 1, False), (address(out), 1, "float64"), (1, 1, 1), False
+    )
     assert out[0, 0] == 1
 
 
@@ -75,7 +77,27 @@ def test_a_stream_is_given_with_memory_of_its_own(library: Any) -> None:
     assert ctypes.c_int.in_dll(library, "workspace_set").value == module.WORKSPACE_BYTES
 
 
-@pytest.mark.parametrize(("tf32", "mode"), [(False, 0), (True, 3)])
+def narrow(array: Any) -> Any:
+    """The bits of numbers of which bfloat16 has enough."""
+    return (array.astype("float32").view("uint32") >> 16).astype("uint16")
+
+
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("out_of", ["float32", "bfloat16"])
+def test_products_of_16_bit_numbers(library: Any, out_of: str, adds: bool) -> None:
+    rng = np.random.default_rng(0)
+    a, b, before = (rng.integers(-8, 9, size=size) for size in ((3, 5), (4, 5), (3, 4)))
+    expected = a @ b.T + (before if adds else 0)
+    out = narrow(before) if out_of == "bfloat16" else before.astype("float32")
+    kept_a, kept_b = narrow(a), narrow(b)
+    factors = (address(kept_a), 5, False), (address(kept_b), 5, True)
+    made(library).product("bfloat16", *factors, (address(out), 4, out_of), (3, 4, 5), adds)
+    assert (expected % 2).any()
+    found = (out.astype("uint32") << 16).view("float32") if out_of == "bfloat16" else out
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("tf32", "mode"), [(False, 0 + 16), (True, 3 + 16)])
 def test_tf32_is_asked_for(library: Any, tf32: bool, mode: int) -> None:
     made(library, tf32)
     assert ctypes.c_int.in_dll(library, "mode").value == mode
@@ -83,8 +105,9 @@ def test_tf32_is_asked_for(library: Any, tf32: bool, mode: int) -> None:
 
 def test_a_refused_call_says_which_and_why(library: Any) -> None:
     a = np.ones((2, 2))
+    factors = (address(a), 1, False), (address(a), 2, False)
     with pytest.raises(BlasError, match=r"cublasDgemm_v2: invalid value \(status 7\)"):
-        made(library).product(8, (address(a), 1, False), (address(a), 2, False), (address(a), 2), (2, 2, 2), False)
+        made(library).product("float64", *factors, (address(a), 2, "float64"), (2, 2, 2), False)
 
 
 def test_a_library_that_is_missing_says_which() -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from ctypes.util import find_library
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cuda_programs import kernels, plugin_cells, program_of
 from plan_cells import CELLS
@@ -18,7 +19,7 @@ from plan_cells import CELLS
 import minigrad as mg
 from minigrad.plan.cuda.layout import Kernel, Product
 from minigrad.plan.cuda.schedule import Schedule
-from minigrad.plan.cuda.source import module, prelude, write
+from minigrad.plan.cuda.source import module, preamble, write
 
 pytestmark = pytest.mark.host_only("source code is made without any array")
 
@@ -26,13 +27,23 @@ NVCC = shutil.which("nvcc") or ("/usr/local/cuda/bin/nvcc" if Path("/usr/local/c
 
 
 @pytest.mark.skipif(NVCC is None, reason="nvcc, NVIDIA's compiler, is not installed")
-@pytest.mark.parametrize(("dtype", "architecture"), [("float32", "sm_80"), ("float32", "sm_90"), ("float64", "sm_90")])
-def test_nvcc_compiles_the_kernels_of_all_cells(dtype: str, architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "storage", "architecture"),
+    [
+        ("float32", "", "sm_80"),
+        ("float32", "", "sm_90"),
+        ("float64", "", "sm_90"),
+        ("float32", "bfloat16", "sm_80"),
+        ("float32", "float16", "sm_90"),
+    ],
+)
+def test_nvcc_compiles_the_kernels_of_all_cells(dtype: str, storage: str, architecture: str, tmp_path: Path) -> None:
     """For the A100's and the H100's generation, all at once: kernels of one name get a number."""
-    cells = kernels(dtype)
+    cells = kernels(dtype, storage)
     assert len(cells) >= 65
     assert {"rnn", "lstm", "gru", *plugin_cells()} <= cells.keys()
-    parts = [f"#define REAL {'float' if dtype == 'float32' else 'double'}", prelude()]
+    assert not storage or all(f"{storage} *" in "".join(cells[name]) for name in ("rnn", "lstm", "gru"))
+    parts = [preamble(np.dtype(dtype), storage)]
     for number, (name, texts) in enumerate(cells.items()):
         parts += [f"// {name}", *(re.sub(r"(__global__ void \w+)\(", rf"\1_of_{number}(", text) for text in texts)]
     source = tmp_path / "kernels.cu"

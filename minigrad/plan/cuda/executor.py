@@ -19,9 +19,9 @@ from minigrad.errors import DeviceMismatchError
 from minigrad.plan.cuda.device import Device, Lane, device_of
 from minigrad.plan.cuda.layout import Kernel, Product, is_later
 from minigrad.plan.cuda.memory import ADVICE, Memory
-from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.sections import Section
 from minigrad.plan.cuda.source import module, write
+from minigrad.plan.cuda.storage import Converter, chosen, schedule_of
 from minigrad.plan.executor import Executor, draw, evaluate, memory_of, owned
 from minigrad.plan.native.places import Place
 from minigrad.plan.program import Program
@@ -76,12 +76,14 @@ class CudaExecutor:
 
     def __init__(self, program: Program, backend: Backend, checkpoint_every: int | None) -> None:
         self.backend, self.checkpoint_every = backend, checkpoint_every
-        self.schedule = Schedule(program)
+        self.schedule = schedule_of(program, chosen(backend))
         self.program = program = self.schedule.program
         self.kernels = write(self.schedule)
         self.source = module(self.schedule, self.kernels)
         self.device: Device = device_of(backend)
-        self._functions = self.device.compiled(self.source, tuple(self.kernels))
+        conversions = ("narrow", "widen") if self.schedule.storage else ()
+        self._functions = self.device.compiled(self.source, (*self.kernels, *conversions))
+        self.converter: Any = Converter(backend.xp, self._functions) if conversions else None
         self.draws = bool(self.schedule.draws)
         constants = [v for v in program.step.graph.values if v.op == "constant"]
         self.constants = {v.index: backend.asarray(v.attrs["array"]) for v in constants}
@@ -175,8 +177,10 @@ class CudaExecutor:
         if step.alive is not None:
             self._give(memory, step.alive, run.alive[first:last])
         self._draw(memory, last - first)
-        for carry, state in zip(carries, states, strict=True):
-            self.backend.xp.copyto(memory.arrays[carry.array.number][0], state)
+        for carry, place, state in zip(step.carries, carries, states, strict=True):
+            self.backend.xp.copyto(memory.arrays[place.array.number][0], state)
+            if (copy := schedule.copies.get(carry.index)) is not None:
+                self.converter.narrow(state, memory.arrays[copy.array.number][0])
         memory.span = number
         self._sections(memory, schedule.sections["forward"], last - first, backwards=False)
 
@@ -307,7 +311,7 @@ class CudaExecutor:
             memory = None
         if memory is None or memory.steps != steps:
             span = min(self.checkpoint_every or steps, steps)
-            memory = Memory(self.schedule, self.in_loop, self.backend.xp, steps, span)
+            memory = Memory(self.schedule, self.in_loop, self.backend.xp, steps, span, self.converter)
         return memory
 
     def release(self, run: Run) -> None:

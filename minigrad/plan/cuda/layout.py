@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from minigrad.plan.graph import Value
 from minigrad.plan.native.places import Array, Columns, Place, Stage
 
 IN_TIME = frozenset({"given", "carry", "carried", "saved", "output"})
 """Kinds of arrays that have rows for each step."""
+
+NARROW = np.dtype(np.uint16)
+"""What arrays of 16-bit numbers are to everyone but kernels and cuBLAS: see `storage.py`."""
 
 
 def is_later(place: Place) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from minigrad.plan.cuda.layout import Product, is_later
+from minigrad.plan.cuda.layout import NARROW, Product, is_later
 from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.native.places import Array, Columns, Place, Sum
 
@@ -24,6 +24,7 @@ class Memory:
         in_loop: numbers of the arrays that the loop reads or writes, whose addresses may not change.
         xp: makes it.
         steps, span: how many there are, and for how many everything is kept at once.
+        converter: of narrow arrays, if there are any.
 
     Attributes:
         spans: (first, last) of the stretches of steps whose saved values are kept at once.
@@ -32,8 +33,10 @@ class Memory:
         graphs: of the loop, by what they are of.
     """
 
-    def __init__(self, schedule: Schedule, in_loop: set[int], xp: Any, steps: int, span: int) -> None:
-        self.schedule, self.in_loop, self.xp, self.steps = schedule, in_loop, xp, steps
+    def __init__(
+        self, schedule: Schedule, in_loop: set[int], xp: Any, steps: int, span: int, converter: Any = None
+    ) -> None:
+        self.schedule, self.in_loop, self.xp, self.steps, self.converter = schedule, in_loop, xp, steps, converter
         self.spans = [(a, min(a + span, steps)) for a in range(0, steps, span)]
         self.span = -1
         self.arrays: dict[int, Any] = {}
@@ -46,7 +49,9 @@ class Memory:
             if schedule.flag is not None:
                 self.arrays[schedule.flag.number].fill(0)
             parts = max((total.base.parts for total in schedule.sums), default=1)
-            self.ones = xp.ones(span * schedule.batch * parts, dtype=schedule.real)
+            self.ones = {schedule.real: xp.ones(span * schedule.batch * parts, dtype=schedule.real)}
+            if converter is not None:
+                self.ones[NARROW] = self._narrowed(self.ones[schedule.real])
         except MemoryError as error:
             raise MemoryError(self._told(shapes, span, str(error))) from error
 
@@ -90,11 +95,21 @@ class Memory:
         """
         if array.kind == "constant":
             values = self._by_rows(array, values)
+        is_narrow = array.dtype == NARROW
         if array.number in self.arrays and self.is_fixed(array):
-            memory = self.arrays[array.number]
-            self.xp.copyto(memory if count is None else memory[:count], values, casting="unsafe")
+            memory = self.arrays[array.number] if count is None else self.arrays[array.number][:count]
+            if is_narrow:
+                self.converter.narrow(values, memory)
+            else:
+                self.xp.copyto(memory, values, casting="unsafe")
         else:
-            self.arrays[array.number] = self.xp.ascontiguousarray(values, dtype=array.dtype)
+            found = self._narrowed(values) if is_narrow else self.xp.ascontiguousarray(values, dtype=array.dtype)
+            self.arrays[array.number] = found
+
+    def _narrowed(self, values: Any) -> Any:
+        found = self.xp.empty(values.shape, dtype=NARROW)
+        self.converter.narrow(values, found)
+        return found
 
     def _by_rows(self, array: Array, values: Any) -> Any:
         """A constant as it is read: by rows, or the one row that all sequences have."""
@@ -122,20 +137,23 @@ class Memory:
 
     def multiply(self, blas: Any, product: Product, first: int, rows: int) -> None:
         """A product of so many rows from one on; a sequence may have several of them, side by side."""
-        itemsize = self.schedule.real.itemsize
+        source, target, matrix = product.operand.place.array, product.place.array, self.arrays[product.matrix.number]
         (a, a_row), (out, out_row) = self.at(product.operand, first), self.at(product.place, first)
+        of, out_of = map(self.schedule.kind_of, (source, target))
         k, n = product.sizes
-        parts, matrix = product.parts, self.arrays[product.matrix.number]
+        parts = product.parts
         b = matrix.data.ptr, product.matrix.row, product.transposed
         if a_row == parts * k and out_row == parts * n:
             a_row, out_row, rows, parts = k, n, rows * parts, 1
         for part in range(parts):
-            left, to = (a + part * k * itemsize, a_row, False), (out + part * n * itemsize, out_row)
-            blas.product(itemsize, left, b, to, (rows, n, k), product.adds)
+            left = a + part * k * source.dtype.itemsize, a_row, False
+            to = out + part * n * target.dtype.itemsize, out_row, out_of
+            blas.product(of, left, b, to, (rows, n, k), product.adds)
 
     def add_up(self, blas: Any, total: Sum, steps: int, adds: bool) -> None:
         """A sum over so many steps, from the first of a span on."""
-        itemsize, batch, base = self.schedule.real.itemsize, self.schedule.batch, total.base
+        batch, base, array = self.schedule.batch, total.base, total.left.place.array
+        of, out_of = self.schedule.kind_of(array), self.schedule.kind_of(total.array)
         out, (left, row) = self.arrays[total.array.number].data.ptr, self.at(total.left, 0)
         rows, n = steps * batch, total.left.count
         if base.how == "apart":
@@ -144,13 +162,13 @@ class Memory:
             rows, n = rows * base.parts, n // base.parts
             row = n
         if total.right is None:
-            ones = self.ones.data.ptr, 1, True
-            blas.product(itemsize, ones, (left, row, False), (out, n), (1, n, rows), adds)
+            ones = self.ones[array.dtype].data.ptr, 1, True
+            blas.product(of, ones, (left, row, False), (out, n, out_of), (1, n, rows), adds)
             return
         right, right_row = self.at(total.right, 0)
         m = total.right.count // base.parts
         right_row = right_row if base.parts == 1 else m
-        blas.product(itemsize, (left, row, True), (right, right_row, False), (out, m), (n, m, rows), adds)
+        blas.product(of, (left, row, True), (right, right_row, False), (out, m, out_of), (n, m, rows), adds)
 
     def scatter(self, backend: Any, total: Sum, steps: int, adds: bool) -> None:
         """A sum over so many steps of rows that go to those of a table."""
@@ -164,6 +182,7 @@ class Memory:
             self.arrays[columns.place.array.number][int(is_later(columns.place)) :][:steps]
             for columns in (total.left, indices)
         )
+        rows = self.converter.widened(rows) if rows.dtype == NARROW else rows
         parts = rows.reshape(steps * self.schedule.batch, before, -1, after)
         for number in range(before):
             backend.add_at(tables[number], (where.reshape(-1),), parts[:, number].reshape(-1, after))

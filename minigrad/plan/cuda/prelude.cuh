@@ -49,7 +49,7 @@ INLINE REAL v_sin(REAL a) { return sin(a); }
 INLINE REAL v_cos(REAL a) { return cos(a); }
 INLINE REAL v_abs(REAL a) { return fabs(a); }
 
-/* --- reductions of a row, by all threads of a block; each of them gets the result */
+/* --- reductions of a row, by all threads of a block; each of them gets the result. Rows may be of narrow numbers. */
 
 struct Sum {
     static __device__ __forceinline__ REAL none() { return 0; }
@@ -76,85 +76,85 @@ template <class Over> __device__ REAL across_block(REAL a) {
     return a;
 }
 
-template <class Over> __device__ REAL over_row(const REAL *x, int count) {
+template <class Over, class T> __device__ REAL over_row(const T *x, int count) {
     REAL a = Over::none();
     for (int j = threadIdx.x; j < count; j += blockDim.x) a = Over::both(a, x[j]);
     return across_block<Over>(a);
 }
 
-__device__ REAL block_sum(const REAL *x, int count) { return over_row<Sum>(x, count); }
-__device__ REAL block_mean(const REAL *x, int count) { return over_row<Sum>(x, count) / count; }
-__device__ REAL block_max(const REAL *x, int count) { return over_row<Max>(x, count); }
-__device__ REAL block_min(const REAL *x, int count) { return over_row<Min>(x, count); }
+template <class T> __device__ REAL block_sum(const T *x, int count) { return over_row<Sum>(x, count); }
+template <class T> __device__ REAL block_mean(const T *x, int count) { return over_row<Sum>(x, count) / count; }
+template <class T> __device__ REAL block_max(const T *x, int count) { return over_row<Max>(x, count); }
+template <class T> __device__ REAL block_min(const T *x, int count) { return over_row<Min>(x, count); }
 
 /* The largest element, or 0 if that is not finite, and the sum of exp(x - shift). */
-__device__ REAL block_shift(const REAL *x, int count) {
+template <class T> __device__ REAL block_shift(const T *x, int count) {
     const REAL most = block_max(x, count);
     return most - most == 0 ? most : (REAL)0;
 }
 
-__device__ REAL block_exp_sum(const REAL *x, int count, REAL shift) {
+template <class T> __device__ REAL block_exp_sum(const T *x, int count, REAL shift) {
     REAL sum = 0;
     for (int j = threadIdx.x; j < count; j += blockDim.x) sum += exp(x[j] - shift);
     return across_block<Sum>(sum);
 }
 
-__device__ REAL block_logsumexp(const REAL *x, int count) {
+template <class T> __device__ REAL block_logsumexp(const T *x, int count) {
     const REAL shift = block_shift(x, count), sum = block_exp_sum(x, count, shift);
     return log(sum) + shift;
 }
 
-__device__ void block_softmax(const REAL *x, REAL *y, int count) {
+template <class T> __device__ void block_softmax(const T *x, REAL *y, int count) {
     const REAL most = block_max(x, count), sum = block_exp_sum(x, count, most);
     for (int j = threadIdx.x; j < count; j += blockDim.x) y[j] = exp(x[j] - most) / sum;
 }
 
-__device__ void block_log_softmax(const REAL *x, REAL *y, int count) {
+template <class T> __device__ void block_log_softmax(const T *x, REAL *y, int count) {
     const REAL most = block_max(x, count), sum = block_exp_sum(x, count, most);
     for (int j = threadIdx.x; j < count; j += blockDim.x) y[j] = x[j] - most - log(sum);
 }
 
 /* --- the same by one thread, for operations on parts of a row: see native/operations.py */
 
-INLINE REAL row_dot(const REAL *a, const REAL *b, int count) {
+template <class A, class B> INLINE REAL row_dot(const A *a, const B *b, int count) {
     REAL sum = 0;
     for (int j = 0; j < count; j++) sum += a[j] * b[j];
     return sum;
 }
 
-INLINE REAL row_sum(const REAL *x, int count) {
+template <class T> INLINE REAL row_sum(const T *x, int count) {
     REAL sum = 0;
     for (int j = 0; j < count; j++) sum += x[j];
     return sum;
 }
 
-INLINE REAL row_max(const REAL *x, int count) {
+template <class T> INLINE REAL row_max(const T *x, int count) {
     REAL most = x[0];
     for (int j = 1; j < count; j++) most = v_max(most, x[j]);
     return most;
 }
 
-INLINE REAL row_min(const REAL *x, int count) {
+template <class T> INLINE REAL row_min(const T *x, int count) {
     REAL least = x[0];
     for (int j = 1; j < count; j++) least = v_min(least, x[j]);
     return least;
 }
 
-INLINE REAL row_logsumexp(const REAL *x, int count) {
+template <class T> INLINE REAL row_logsumexp(const T *x, int count) {
     const REAL most = row_max(x, count), shift = most - most == 0 ? most : (REAL)0;
     REAL sum = 0;
     for (int j = 0; j < count; j++) sum += exp(x[j] - shift);
     return log(sum) + shift;
 }
 
-INLINE void row_softmax(const REAL *x, REAL *y, int count) {
+template <class T> INLINE void row_softmax(const T *x, REAL *y, int count) {
     const REAL most = row_max(x, count);
     REAL sum = 0;
     for (int j = 0; j < count; j++) sum += exp(x[j] - most);
     for (int j = 0; j < count; j++) y[j] = exp(x[j] - most) / sum;
 }
 
-INLINE void row_log_softmax(const REAL *x, REAL *y, int count) {
+template <class T> INLINE void row_log_softmax(const T *x, REAL *y, int count) {
     const REAL most = row_max(x, count);
     REAL sum = 0;
     for (int j = 0; j < count; j++) sum += exp(x[j] - most);

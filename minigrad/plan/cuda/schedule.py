@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 
 from minigrad.plan.cuda.join import joined
+from minigrad.plan.cuda.layout import NARROW
 from minigrad.plan.cuda.sections import Section
 from minigrad.plan.graph import Level, Value, is_draw
 from minigrad.plan.native import schedule as native
@@ -34,7 +36,11 @@ class Schedule(native.Schedule):
         draws: values that are drawn.
         sums: over all steps; later: for each total the value that it is the sum of, and what to evaluate once.
         in_loop: whether what is computed now is computed step by step.
+        storage: the type of numbers in narrow arrays; empty if there are none.
+        copies: where narrow copies of states are, by the index of the state before a step and of the one after it.
     """
+
+    storage = ""
 
     def __init__(self, program: Program) -> None:
         self.draws = [value for value in program.bins["input"] if is_draw(value)]
@@ -42,6 +48,7 @@ class Schedule(native.Schedule):
         self.sums: list[Sum] = []
         self.later: list[tuple[Value, Value, list[Value]]] = []
         self.in_loop = False
+        self.copies: dict[int, Place] = {}
         self._names: dict[int, str] = {}
         self._matrices: dict[int, Array] = {}
         super().__init__(joined(program))
@@ -63,6 +70,10 @@ class Schedule(native.Schedule):
             self._matrices[value.index] = self.array("matrix", value, value.shape[1])
         return self._matrices[value.index]
 
+    def kind_of(self, array: Array) -> str:
+        """The type of an array's elements: a dtype, or what its 16 bits stand for."""
+        return self.storage if array.dtype == NARROW else str(array.dtype)
+
     def name(self, array: Array) -> str:
         """A name for an array: the cell's own for what is given, and that of `explain()` for what is computed."""
         if array.number not in self._names:
@@ -75,6 +86,10 @@ class Schedule(native.Schedule):
         return self._names[array.number]
 
     # --- sections
+
+    def section(self, name: str, values: list[Value], in_loop: bool) -> Section:
+        """A new one, see `Section`."""
+        return Section(self, name, values, in_loop)
 
     def _forward(self) -> Section:  # that of the loop
         step, program = self.step, self.program
@@ -114,7 +129,8 @@ class Schedule(native.Schedule):
         after = split.finish_loop()
         for base in {base.value.index: base for base in bases}.values():
             whole = base.parts > 1 or base.how in ("apart", "table")
-            left, *right = (after.columns(value, "saved", whole) for value in base.rows)
+            find = after.factor if base.how == "products" else partial(after.columns, kind="saved")
+            left, *right = (find(value, whole=whole) for value in base.rows)
             array = self.array("total", base.value, 0)
             self.sums.append(Sum(base, array, left, right[0] if right else None))
         return split.finish()
@@ -168,7 +184,7 @@ class _Split:
     def before(self, roots: Iterable[Value]) -> None:
         """Compute for all steps at once what needs no carry and costs a product or a reduction."""
         early, loop, last = self.bins
-        section = self._before = Section(self.schedule, f"{self.name}_before", early, in_loop=False)
+        section = self._before = self.schedule.section(f"{self.name}_before", early, in_loop=False)
         read = {operand.index for value in (*loop, *last) for operand in value.values} | {v.index for v in roots}
         for value in early:
             if value.index not in read:
@@ -184,7 +200,7 @@ class _Split:
                 section.keep(value)
         self.schedule.settle(section)
         light = [value for value in last if self.is_in_loop(value)]
-        self.loop = Section(self.schedule, self.name, [*early, *loop, *light], in_loop=True)
+        self.loop = self.schedule.section(self.name, [*early, *loop, *light], in_loop=True)
 
     def _is_moved(self, value: Value) -> bool:
         return not self._mixes(value) and self.schedule.rows.is_moved(value)
@@ -235,7 +251,7 @@ class _Split:
             self._frontier(value)
         self.schedule.settle(self.loop)
         early, _, last = self.bins
-        self._after = Section(self.schedule, f"{self.name}_after", [*early, *last], in_loop=False)
+        self._after = self.schedule.section(f"{self.name}_after", [*early, *last], in_loop=False)
         for value, place in self._later:
             if place is None:
                 self._after.keep(value)

@@ -47,6 +47,10 @@ class Section(Phase):
     def columns(self, value: Value, kind: str, whole: bool = False) -> Columns:
         return super().columns(value, kind if self.in_loop else "saved", whole)
 
+    def factor(self, value: Value, whole: bool = False) -> Columns:
+        """The columns of what is multiplied with a matrix, or over sequences with other rows."""
+        return self.columns(value, "scratch", whole)
+
     def is_there(self, value: Value) -> bool:
         """Whether a value is in memory before a step is computed, or added up there by products."""
         return value.index in self.summed or super().is_there(value)
@@ -133,7 +137,7 @@ class Section(Phase):
         check(value, self.rows)
         if place is None:
             place = self.places[value.index] = Place(self.schedule.array("scratch", value))
-        operand = self.columns(self.rows.operands(value)[0], "scratch")
+        operand = self.factor(self.rows.operands(value)[0])
         matrix, transposed = self.schedule.matrix(value.values[1]), value.name == "linear"
         columns = matrix.value.shape[0 if transposed else 1]
         parts = self.rows.width(value) // columns

@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from minigrad.plan.cuda.expressions import Loop, address
-from minigrad.plan.cuda.layout import Kernel
+from minigrad.plan.cuda.layout import NARROW, Kernel
 from minigrad.plan.cuda.schedule import Schedule
 from minigrad.plan.cuda.sections import Section
 from minigrad.plan.native.moves import is_move
@@ -57,14 +58,19 @@ def write(schedule: Schedule) -> dict[str, Written]:
 
 def module(schedule: Schedule, kernels: dict[str, Written]) -> str:
     """The translation unit."""
-    real = "float" if schedule.real.itemsize == 4 else "double"
-    return "\n".join([f"#define REAL {real}", prelude(), *(kernel.text for kernel in kernels.values())])
+    return "\n".join([preamble(schedule.real, schedule.storage), *(kernel.text for kernel in kernels.values())])
+
+
+def preamble(real: Any, kept_in: str = "") -> str:
+    """What stands before the kernels of programs of one dtype, which may keep numbers in 16 bits."""
+    lines = [f"#define REAL {'float' if real.itemsize == 4 else 'double'}", prelude()]
+    return "\n".join([*lines, f"#define STORAGE {kept_in}", prelude("storage")] if kept_in else lines)
 
 
 @cache
-def prelude() -> str:
-    """What all kernels call."""
-    return (files("minigrad.plan.cuda") / "prelude.cuh").read_text(encoding="utf-8")
+def prelude(name: str = "prelude") -> str:
+    """What all kernels call; or what those with 16-bit numbers need besides, `"storage"`."""
+    return (files("minigrad.plan.cuda") / f"{name}.cuh").read_text(encoding="utf-8")
 
 
 def _kernel(section: Section, kernel: Kernel) -> Written:
@@ -103,7 +109,7 @@ def _kernel(section: Section, kernel: Kernel) -> Written:
         lines = [head, *("    " + line for line in lines), "}"]
     arrays = [used[number] for number in sorted(used)]
     given = [
-        f"{'' if writes else 'const '}{stored(array.dtype)} *{'out_of_range' if array is flag else name(array)}"
+        f"{'' if writes else 'const '}{_type(section, array)} *{'out_of_range' if array is flag else name(array)}"
         for array, writes in arrays
     ]
     head = f'extern "C" __global__ void {kernel.name}({", ".join([*given, "rows_t first", "rows_t rows"])})'
@@ -139,19 +145,31 @@ def _operation(section: Section, operation: RowOperation) -> list[str]:
     if not operation.copies and _is_of_whole_rows(section, operation):
         return _reduction(section, operation)
     lines = [
-        f"const {stored(columns.place.array.dtype)} *in{n} = {_at(section, columns.place, columns.start)};"
+        f"const {_type(section, columns.place.array)} *in{n} = {_at(section, columns.place, columns.start)};"
         for n, columns in enumerate(operation.operands)
         if columns is not None
     ]
-    lines.append(f"{stored(operation.place.array.dtype)} *out = {_at(section, operation.place, 0)};")
+    lines.append(f"{_type(section, operation.place.array)} *out = {_at(section, operation.place, 0)};")
     if operation.room is not None:
         lines.append(f"REAL *t = {_at(section, operation.room, 0)};")
     if operation.copies:
         done = [f"for (long j = 0; j < {rows.width(value)}; j++) out[j] = in0[j];"]
     else:
-        done = body(value, rows)
+        done = [part for line in body(value, rows) for part in _with_own_types(line)]
     done = _shared(done, "j" if operation.copies else _own_loops(section, operation))
     return ["{", *("    " + line for line in [*lines, *done]), "}"]
+
+
+def _type(section: Section, array: Array) -> str:
+    """What an array's elements are in CUDA."""
+    kind = section.schedule.kind_of(array)
+    return kind if array.dtype == NARROW else stored(array.dtype)
+
+
+def _with_own_types(line: str) -> list[str]:
+    """A row of one operand and one of another, of which but one may be narrow."""
+    rows = re.match(r"const REAL \*x = (.*), \*y = (.*);", line.strip())
+    return [f"const auto *x = {rows[1]};", f"const auto *y = {rows[2]};"] if rows else [line]
 
 
 def _at(section: Section, place: Place, column: int) -> str:
