@@ -1,7 +1,8 @@
 """A stand-in for CuPy on a GPU with CUDA: the strict stand-in's arrays, and kernels that a C++ compiler makes.
 
 Streams, graphs and cuBLAS are pretended too: a graph records what is launched on its stream and runs it when it is
-launched itself. While a stream is captured any other work is an error, as memory must not be allocated then.
+launched itself. While a stream is captured any other work is an error, as memory must not be allocated then. So is work
+that reads what another stream writes, if no event has put the two in order (`cuda_races.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from cuda_races import Races
 
 from minigrad.backend import CuPyBackend
 from minigrad.testing.strict import StrictArray, StrictBackend, StrictNamespace
@@ -31,6 +33,15 @@ class OutOfMemoryError(MemoryError):
     """What CuPy raises."""
 
 
+class Work(NamedTuple):
+    """A kernel or a product, and the memory that it reads and writes."""
+
+    name: str
+    do: Callable[[], None]
+    reads: list[Any]
+    writes: list[Any]
+
+
 class Stream:
     """A stream, which does everything at once unless it is captured."""
 
@@ -40,7 +51,7 @@ class Stream:
         self.cuda, self.non_blocking = cuda, non_blocking
         self.ptr = ABOVE + len(Stream.all)
         Stream.all[self.ptr] = self
-        self.recorded: list[Callable[[], None]] | None = None
+        self.recorded: list[Work] | None = None
         self.waited_for: list[int] = []
 
     def __enter__(self) -> Stream:
@@ -61,33 +72,40 @@ class Stream:
         assert work is not None
         return Graph(self.cuda, work)
 
-    def do(self, work: Callable[[], None]) -> None:
+    def do(self, work: Work) -> None:
         """Do it, or record it."""
         if self.recorded is not None:
             self.recorded.append(work)
         else:
             self.cuda.refuse_in_capture("a launch on another stream")
-            work()
+            self.run(work)
+
+    def run(self, work: Work) -> None:
+        self.cuda.races.access(self.ptr, work.reads, work.writes, work.name)
+        work.do()
 
     def record(self) -> SimpleNamespace:
-        return SimpleNamespace(stream=self.ptr)
+        return SimpleNamespace(stream=self.ptr, clock=self.cuda.races.event(self.ptr))
 
     def wait_event(self, event: Any) -> None:
         self.waited_for.append(event.stream)
+        self.cuda.races.wait(self.ptr, event.clock)
 
     def synchronize(self) -> None:
         self.cuda.counts["synchronized"] += 1
+        self.cuda.races.wait_on_host(self.ptr)
 
 
 class Graph:
-    def __init__(self, cuda: Cuda, work: list[Callable[[], None]]) -> None:
+    def __init__(self, cuda: Cuda, work: list[Work]) -> None:
         self.cuda, self.work = cuda, work
 
     def launch(self, stream: Any = None) -> None:
         self.cuda.counts["graphs"] += 1
-        self.cuda.launched_on.append((stream or self.cuda.current[-1]).ptr)
+        stream = stream or self.cuda.current[-1]
+        self.cuda.launched.append((stream.ptr, self.cuda.races.event(stream.ptr)))
         for work in self.work:
-            work()
+            stream.run(work)
 
 
 class Kernel:
@@ -107,10 +125,13 @@ class Kernel:
         words = (ctypes.c_longlong * len(values))(*values)
         self.cuda.counts["kernels"] += 1
 
-        def work(held: Any = arguments) -> None:  # what is recorded keeps its arrays no more alive than CUDA does
+        def work(held: Any = arguments) -> None:
             self.function(grid[0], block[0], int(self.barriers), words)
 
-        self.cuda.current[-1].do(work)
+        stream, races = self.cuda.current[-1], self.cuda.races
+        used = [(races.of(a, stream.ptr), p) for a, p in zip(arguments, self.parameters, strict=True) if "*" in p]
+        reads, writes = ([memory for memory, p in used if p.startswith("const ") is wanted] for wanted in (True, False))
+        stream.do(Work(self.name, work, reads, writes))
 
 
 class RawModule:
@@ -211,7 +232,8 @@ class _Gemm:
                 out[...] = narrow(product + (scale * wide(out, c_kind) if scale else 0), c_kind)
 
         blas.cuda.counts["products"] += 1
-        Stream.all[blas.stream].do(work)
+        reads, writes = ([blas.cuda.races.at(address) for address in group] for group in ((a, b), (c,)))
+        Stream.all[blas.stream].do(Work("a product", work, reads, [*writes, blas.cuda.races.at(blas.workspace)]))
         return 0
 
 
@@ -258,9 +280,11 @@ class Cuda:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.races = Races()
         self.null = Stream(self)
         self.current = [self.null]
-        self.launched_on: list[int] = []
+        self.launched: list[tuple[int, Any]] = []
+        """For each launch of a graph its stream, and what it comes after."""
         self.device = 0
         self.elsewhere: dict[int, int] = {}
         """Devices of arrays that are not on device 0, by the identity of their host array."""
@@ -309,7 +333,9 @@ class Namespace(StrictNamespace):
         if not isinstance(data, StrictArray):
             self.cuda.counts["to device"] += 1
             self.cuda.refuse_in_capture("a copy to the device")
-        return super().asarray(data, dtype)
+        made = super().asarray(data, dtype)
+        self.cuda.races.called(self.cuda.current[-1].ptr, "asarray", (data,), {}, made)
+        return made
 
 
 class _Refusing:
@@ -317,12 +343,17 @@ class _Refusing:
 
     def __init__(self, cuda: Cuda, function: Any) -> None:
         self._cuda, self._function = cuda, function
-        self.at = function.at
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._cuda.refuse_in_capture(self._function.__name__)
         self._cuda.counts["array functions"] += 1
-        return self._function(*args, **kwargs)
+        made = self._function(*args, **kwargs)
+        self._cuda.races.called(self._cuda.current[-1].ptr, self._function.__name__, args, kwargs, made)
+        return made
+
+    def at(self, *args: Any) -> None:
+        self._function.at(*args)
+        self._cuda.races.called(self._cuda.current[-1].ptr, "at", args, {}, None)
 
 
 class FakeCudaBackend(StrictBackend):
@@ -357,6 +388,7 @@ def install(monkeypatch: Any) -> FakeCudaBackend:
 
         return to_host
 
+    backend.xp.cuda.races.watch(monkeypatch, backend.xp.cuda)
     for name in ("get", "item", "tolist", "__bool__", "__int__", "__float__", "__index__"):
         monkeypatch.setattr(StrictArray, name, counted(name))
     pointer = property(lambda self: SimpleNamespace(ptr=self._host.__array_interface__["data"][0]))

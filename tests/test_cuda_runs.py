@@ -91,38 +91,6 @@ def test_spans_share_a_graph(cuda: Any) -> None:
     assert (cuda.counts["captures"], cuda.counts["graphs"]) == (2, 6)  # 3 and 2 again forward, 3 backward; first not
 
 
-def test_a_captured_graph_is_of_the_side_stream_too(cuda: Any) -> None:
-    layer, x = mg.Bidirectional(mg.LSTMCell(2, 5), engine="plan"), data()
-    for _ in range(2):
-        step(layer, x)
-    cuda.launched_on.clear()
-    step(layer, x)
-    ahead, back, *backward = cuda.launched_on
-    assert ahead != back
-    assert back == cuda.null.ptr
-    assert backward == [back, back]
-    side = fake_cuda.Stream.all[ahead]
-    assert side.non_blocking
-    assert side.waited_for[-1] == back, "what came before must be done first"
-    assert cuda.null.waited_for[-1] == ahead, "what follows must wait for both"
-
-
-def test_directions_agree_with_the_tape(cuda: Any) -> None:
-    mg.set_default_dtype("float64")
-    plan = mg.Bidirectional(mg.GRUCell(2, 5), engine="plan")
-    tape = mg.Bidirectional(mg.GRUCell(2, 5), engine="tape")
-    tape.load_state_dict(plan.state_dict())
-    x = mg.tensor(data().numpy().astype("float64"))
-    for _ in range(3):
-        found, expected = (layer(x, lengths=[6, 2, 4]) for layer in (plan, tape))
-        for layer, (ys, _) in ((plan, found), (tape, expected)):
-            layer.zero_grad()
-            (ys * ys).sum().backward()
-        np.testing.assert_allclose(found[0].numpy(), expected[0].numpy(), rtol=1e-12)
-        for a, b in zip(plan.parameters(), tape.parameters(), strict=True):
-            np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-10, atol=1e-12)
-
-
 # --- what goes over the bus
 
 

@@ -190,6 +190,8 @@ _RUN.keeps_inputs, _RUN.gives = True, "new"
 _UNREAD = _primitive("unread", (lambda g: g,), [])
 _UNREAD.gives = "g"
 """A parameter whose value the backward does not read, so that an update in between does no harm."""
+_READY = _primitive("ready", (lambda g, ready: ready.note(g),), [("ready", 0)])
+"""A result of a run on another stream, whose gradient comes by before a later run is pulled back."""
 _ALIAS = _primitive("alias", (lambda g: g,), [])
 _ALIAS.gives, _ALIAS.view = "g", True
 
@@ -216,6 +218,10 @@ def record(executor: Executor, run: Run, replay: Replay, outputs: list[Tensor], 
     for number, tensor in results:
         tensor.node = Node(tick(), _result(number), [node], {}, (), tensor.shape)
         tensor.requires_grad = True
+    if hasattr(executor, "beside"):
+        ready, others = executor.beside(run, [tensor for _, tensor in results])
+        for other in (tensor for tensor in others if tensor.node is not None):
+            other.node = Node(tick(), _READY, [other.node], {}, (ready,), other.shape)
 
 
 def _source(tensor: Tensor, grad: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 
 from minigrad.backend import Backend, random_state, set_random_state, use_backend
 from minigrad.errors import DeviceMismatchError
+from minigrad.plan.cuda.beside import Ready, latest, on
 from minigrad.plan.cuda.device import Device, Lane, device_of
 from minigrad.plan.cuda.layout import Kernel, Product, is_later
 from minigrad.plan.cuda.memory import ADVICE, Memory
@@ -50,13 +51,19 @@ def advised(function: Function) -> Function:
 
 @dataclass
 class Run:
-    """One run forward, with all that its backward needs: see `plan.executor.Run`."""
+    """One run forward, with all that its backward needs: see `plan.executor.Run`.
+
+    Attributes:
+        stream: that it ran on; ready: the gradients that have come to it.
+    """
 
     steps: int
     x: Any
     alive: Any
     known: dict[int, Any]
     memory: Memory
+    stream: Any
+    ready: Ready
     checkpoints: list[tuple[list[Any], Any]] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     states: list[Any] = field(default_factory=list)
@@ -129,7 +136,8 @@ class CudaExecutor:
         known = self.constants | {v.index: array for (v, _), array in zip(step.leaves, leaves, strict=True)}
         evaluate(self.program.bins["constant"], known, self.backend)
         memory = self._memory(steps)
-        run = Run(steps, x, None if alive is None else alive.astype(schedule.real), known, memory)
+        flags = None if alive is None else alive.astype(schedule.real)
+        run = Run(steps, x, flags, known, memory, xp.cuda.get_current_stream(), Ready(xp))
         for array in schedule.arrays:
             if array.kind in ("constant", "matrix"):
                 memory.put(array, known[array.value.index])
@@ -200,11 +208,22 @@ class CudaExecutor:
 
     # --- backward
 
+    def beside(self, run: Run, results: list[Any]) -> tuple[Ready | None, list[Any]]:
+        """A run has been recorded, with these results: see `beside.Latest`."""
+        return latest.beside(run, results)
+
     @advised
     def backward(
         self, run: Run, cotangents: list[Any], state_cotangents: list[Any]
     ) -> tuple[Any, list[Any], list[Any]]:
-        """Pull cotangents back through a run; see `plan.executor.Executor.backward`."""
+        """Pull cotangents back through a run, on its stream; see `plan.executor.Executor.backward`."""
+        events = run.ready.events(g for g in (*cotangents, *state_cotangents) if g is not None)
+        with on(self.backend.xp, run.stream, events):
+            return self._pulled_back(run, cotangents, state_cotangents)
+
+    def _pulled_back(
+        self, run: Run, cotangents: list[Any], state_cotangents: list[Any]
+    ) -> tuple[Any, list[Any], list[Any]]:
         schedule, step, memory, xp = self.schedule, self.program.step, run.memory, self.backend.xp
         known = dict(run.known)
         given = None if schedule.x_grad is None else schedule.x_grad.array
