@@ -113,6 +113,25 @@ def test_layers_and_streams_side_by_side():
     at_once(*[lambda task=task, run=run: task(run) for task, run in tasks])
 
 
+def test_threads_with_little_stack(monkeypatch):
+    """As they have it with musl, for which sums have their memory elsewhere."""
+    sound = executor.kernels_source
+
+    def as_with_musl(real: object) -> str:
+        text = sound(real)
+        assert text.count("#if defined __GLIBC__ ||") == 1
+        return text.replace("#if defined __GLIBC__ ||", "#if 0 &&")
+
+    monkeypatch.setattr(executor, "kernels_source", as_with_musl)
+    run = layer(engine="plan")
+    right(run)
+    before = threading.stack_size(128 * 1024)
+    try:
+        at_once(*[lambda: right(run)] * 2)
+    finally:
+        threading.stack_size(before)
+
+
 # --- threads of native code
 
 

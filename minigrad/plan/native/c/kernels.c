@@ -94,6 +94,11 @@ static void product(const REAL *const *a, REAL *const *out, long rows, long K, l
 
 #define BLOCK_ROWS 256
 #define BLOCK_LEFT (768 / (long)sizeof(REAL))
+#if defined __GLIBC__ || defined __APPLE__
+#define BLOCK_MEMORY /* on the stack, where it is reached a little sooner */
+#else
+#define BLOCK_MEMORY static _Thread_local /* threads have little stack: 128 KiB with musl */
+#endif
 
 /* out (m, columns) = or += sum over rows of g[row][i] x[row][column]; rows of g and x lie g_width and x_width apart. */
 static inline __attribute__((always_inline)) void outer_tile(const int m, const int vectors, long rows, const REAL *restrict g,
@@ -144,8 +149,8 @@ static void any_outer_tile(long m, long vectors, long count, const REAL *g, long
    by side first, since rows that lie a power of two apart fall on the same lines of the cache. */
 static void outer_product(const REAL *g, long g_row, const REAL *x, long x_row, long rows, REAL *out, long K, long n0,
                           long n1, int add) {
-    REAL gs[BLOCK_ROWS * BLOCK_LEFT] __attribute__((aligned(64)));
-    REAL xs[BLOCK_ROWS * TILE_VECS * LANES] __attribute__((aligned(64)));
+    BLOCK_MEMORY REAL gs[BLOCK_ROWS * BLOCK_LEFT] __attribute__((aligned(64)));
+    BLOCK_MEMORY REAL xs[BLOCK_ROWS * TILE_VECS * LANES] __attribute__((aligned(64)));
     const long panels = panels_of(K);
     for (long r0 = 0; r0 < rows; r0 += BLOCK_ROWS) {
         const long count = rows - r0 < BLOCK_ROWS ? rows - r0 : BLOCK_ROWS;
