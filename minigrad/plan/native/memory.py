@@ -105,7 +105,7 @@ def address(array: Any) -> int:
     """Where an array begins."""
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))
-    except (TypeError, ValueError):  # it may not be written to, or has gaps, or no elements: this takes four times as long
+    except (TypeError, ValueError):  # read-only, or with gaps, or without elements: this takes four times as long
         found: int = array.__array_interface__["data"][0]
         return found
 
