@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import fake_cuda
+import fake_cuda_blas
 import numpy as np
 import pytest
 from cuda_programs import plugin_cells
@@ -58,15 +59,15 @@ def converter(request: pytest.FixtureRequest, fake: Any) -> Any:
 def test_every_16_bit_number_is_read(converter: Any) -> None:
     bits = np.arange(1 << 16, dtype=np.uint16)
     found = converter.it.widened(converter.xp.asarray(bits)).get()
-    expected = fake_cuda.wide(bits.view(fake_cuda.DTYPES[converter.kind]), converter.kind)
+    expected = fake_cuda_blas.wide(bits.view(fake_cuda_blas.DTYPES[converter.kind]), converter.kind)
     np.testing.assert_array_equal(found, expected)
 
 
 def test_rounding_to_the_nearest_of_two_the_even(converter: Any) -> None:
     """All 16-bit numbers, the middle between each and the next, and the float32 numbers beside these; and many more."""
     with np.errstate(all="ignore"):
-        every = fake_cuda.wide(
-            np.arange(1 << 16, dtype=np.uint16).view(fake_cuda.DTYPES[converter.kind]), converter.kind
+        every = fake_cuda_blas.wide(
+            np.arange(1 << 16, dtype=np.uint16).view(fake_cuda_blas.DTYPES[converter.kind]), converter.kind
         )
         middles = ((every[:-1].astype("float64") + every[1:]) / 2).astype("float32")
         beside = [np.nextafter(middles, np.float32(far)) for far in (np.inf, -np.inf)]
@@ -78,7 +79,7 @@ def test_rounding_to_the_nearest_of_two_the_even(converter: Any) -> None:
     converter.it.narrow(converter.xp.asarray(numbers), narrow)
     found = narrow.get()
     with np.errstate(all="ignore"):
-        expected = fake_cuda.narrow(numbers, converter.kind).view(np.uint16)
+        expected = fake_cuda_blas.narrow(numbers, converter.kind).view(np.uint16)
     known = ~np.isnan(numbers)
     np.testing.assert_array_equal(found[known], expected[known])
     largest = np.uint16(0x7C00 if converter.kind == 2 else 0x7F80)

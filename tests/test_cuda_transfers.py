@@ -1,0 +1,210 @@
+"""What goes over the bus, and whether the host waits: counted on a stand-in for the device."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import fake_cuda
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.train import Batches, Callback, Trainer
+
+pytestmark = [
+    pytest.mark.host_only("it has a stand-in of its own"),
+    pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ to compile the kernels for the CPU"),
+]
+STEPS = 6
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The pretended backend."""
+    return fake_cuda.install(monkeypatch)
+
+
+@pytest.fixture
+def cuda(fake: Any) -> Any:
+    """The pretended `cupy.cuda`."""
+    return fake.xp.cuda
+
+
+def data(steps: int = STEPS) -> Any:
+    return mg.normal(shape=(steps, 3, 2))
+
+
+def step(layer: Any, x: Any) -> None:
+    """A training step, without anything that wants to see a number."""
+    ys, _ = layer(x)
+    (ys * ys).sum().backward()
+    layer.zero_grad()
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_a_training_step_copies_nothing_and_waits_for_nothing(cuda: Any, name: str) -> None:
+    layer, x = mg.recurrent(name, 2, 5, num_layers=2, bidirectional=True), data()
+    optimizer = mg.optimizer("sgd", layer.parameters(), lr=0.1)
+    targets = mg.zeros((STEPS, 3, 10))
+    loss = mg.loss("mse")
+
+    def train() -> mg.Tensor:
+        ys, _ = layer(x)
+        value: mg.Tensor = loss(ys, targets)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return value
+
+    for _ in range(2):
+        train()
+    cuda.counts.clear()
+    value = train()
+    assert cuda.counts["graphs"] == 8
+    assert cuda.counts["to host"] == cuda.counts["to device"] == cuda.counts["synchronized"] == 0
+    value.item()
+    assert cuda.counts["to host"] == 1
+
+
+class Model(mg.Module):
+    """A classifier or a regression by the last outputs of two bidirectional layers."""
+
+    def __init__(self, embedded: bool) -> None:
+        self.table = mg.Embedding(7, 2)
+        self.layer, self.out = mg.LSTM(2, 5, num_layers=2, bidirectional=True, dropout=0.3), mg.Linear(10, 3)
+        self.embedded = embedded
+
+    def forward(self, x: mg.Tensor, lengths: Any) -> mg.Tensor:
+        ys, _ = self.layer(self.table(x) if self.embedded else x, lengths=lengths)
+        made: mg.Tensor = self.out(ys[-1])
+        return made
+
+
+LOSS, NORM = "minigrad.train.metrics", "minigrad.optimizers.clip"
+TARGETS, INDICES, LENGTHS = "minigrad.losses.parts", "minigrad.layers", "minigrad.lengths"
+
+
+@pytest.mark.parametrize(
+    ("loss", "embedded", "with_lengths", "expected"),
+    [
+        ("mse", False, False, {LOSS: 1, NORM: 1}),
+        ("cross_entropy", False, False, {TARGETS: 1, LOSS: 1, NORM: 1}),
+        ("cross_entropy", True, False, {INDICES: 1, TARGETS: 1, LOSS: 1, NORM: 1}),
+        ("mse", False, True, {LENGTHS: 4, LOSS: 1, NORM: 1}),
+    ],
+)
+def test_what_a_trainers_step_copies(
+    loss: str, embedded: bool, with_lengths: bool, expected: dict[str, int], cuda: Any
+) -> None:
+    """All of it, from the batch to the update: none of the copies is a layer's, a gradient's or an optimizer's.
+
+    The numbers read are the loss, the norm that is clipped and reported, and whether integers are in range; lengths
+    are read, too, once for each direction of a layer.
+    """
+    rng = np.random.default_rng(0)
+    examples: list[Any] = []
+    for _ in range(12):
+        x = rng.integers(0, 7, STEPS) if embedded else rng.normal(size=(STEPS, 2)).astype("float32")
+        y = int(rng.integers(0, 3)) if loss == "cross_entropy" else rng.normal(size=3).astype("float32")
+        examples.append((x, y))
+    batches = Batches(examples, 4, fixed=[] if loss == "cross_entropy" else [1])
+    model = Model(embedded)
+    steps: list[dict[str, int]] = []
+
+    def train(model: Any, batch: Any) -> mg.Tensor:
+        x, y = batch
+        value: mg.Tensor = mg.loss(loss)(model(x, batch.lengths[0] if with_lengths else None), y)
+        return value
+
+    class Counting(Callback):
+        def on_step_end(self, trainer: Any, record: Any) -> None:
+            assert cuda.counts["synchronized"] == 0
+            steps.append({name: cuda.copied.count(name) for name in cuda.copied})
+            cuda.copied.clear()
+
+    optimizer = mg.optimizer("adam", model.parameters(), lr=0.01)
+    cuda.copied.clear()
+    Trainer(model, optimizer, train, clip_norm=1.0, callbacks=[Counting()], progress=False).fit(batches, steps=5)
+    assert steps == [expected] * 5
+
+
+class Dropping(mg.Cell):
+    """Another mask at each step."""
+
+    def __init__(self) -> None:
+        self.over = mg.Linear(2, 2)
+
+    def init_state(self, batch_size: int) -> mg.Tensor:
+        return mg.zeros((batch_size, 2))
+
+    def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        mask = mg.dropout_mask(x, 0.3)
+        state = mg.tanh(self.over(state) + x) * mask
+        return mg.concat([mask, state], axis=-1), state
+
+
+def test_random_masks_are_moved_once(cuda: Any) -> None:
+    layer, x = mg.Recurrent(Dropping(), engine="plan"), data()
+    step(layer, x)
+    cuda.counts.clear()
+    step(layer, x)
+    assert "compiled to CUDA" in layer.explain()
+    assert cuda.counts["to device"] == 1
+    assert cuda.counts["to host"] == 0
+
+
+@pytest.mark.parametrize("engine", ["plan", "tape"])
+def test_random_numbers_are_those_of_numpy(engine: str, fake: Any) -> None:
+    """One seed, one run: on the device, compiled, captured and launched, as on the host, and whatever comes after."""
+    found = {}
+    for backend in ("numpy", fake):
+        mg.set_backend(backend)
+        mg.seed(5)
+        layer = mg.Recurrent(Dropping(), engine=engine)
+        drawn = [parameter.numpy() for parameter in layer.parameters()]
+        for _ in range(3):
+            ys, _ = layer(mg.ones((STEPS, 4, 2)), lengths=[6, 1, 4, 2])
+            drawn += [ys.numpy()[..., :2], mg.dropout(mg.ones((3, 3)), 0.5).numpy()]
+        found[mg.get_backend().name] = [*drawn, mg.uniform(shape=(3,)).numpy(), mg.normal(shape=(3,)).numpy()]
+    masks = found["numpy"][2][:, 0]  # of the sequence that goes on to the end
+    assert 0 < (masks == 0).mean() < 1
+    for a, b in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("checkpoint_every", [None, 2])
+def test_a_cell_that_looks_things_up_waits_once_a_call(checkpoint_every: int | None, cuda: Any) -> None:
+    """To see whether an integer was out of range; after the loop, and never in the backward."""
+
+    class Looking(mg.Cell):
+        def __init__(self) -> None:
+            self.table, self.over = mg.Embedding(4, 3), mg.Linear(3, 3)
+
+        def init_state(self, batch_size: int) -> mg.Tensor:
+            return mg.zeros((batch_size, 3))
+
+        def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+            state = mg.tanh(self.over(state) + self.table(x))
+            return state, state
+
+    layer = mg.Recurrent(Looking(), engine="plan", checkpoint_every=checkpoint_every)
+    x = mg.tensor(np.ones((STEPS, 3), "int64"))
+    for _ in range(3):
+        cuda.copied.clear()
+        loss = (layer(x)[0] ** 2).sum()
+        assert cuda.copied == ["minigrad.plan.cuda.executor"]
+        loss.backward()
+        assert len(cuda.copied) == 1
+
+
+def test_the_stand_in_sees_a_copy_during_a_capture(cuda: Any, fake: Any) -> None:
+    """The tests above would not be worth much otherwise."""
+    stream = cuda.Stream(non_blocking=True)
+    array = fake.xp.zeros(3)
+    with stream:
+        stream.begin_capture()
+        for work in (array.get, lambda: fake.xp.zeros(3), lambda: fake.asarray([1.0])):
+            with pytest.raises(RuntimeError, match="while a stream is captured"):
+                work()
+        stream.end_capture()
