@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import stat
 from pathlib import Path
 
@@ -41,10 +42,20 @@ def folder(tmp_path, monkeypatch):
     forget()
 
 
+def lower(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    monkeypatch.setattr(toolchain, "FLAGS", tuple(level if flag == "-O3" else flag for flag in toolchain.FLAGS))
+
+
+def compile_with(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    """Another level of optimisation than -O3, which takes long, and a folder in the suite's for what is so compiled."""
+    lower(monkeypatch, level)
+    monkeypatch.setenv("MINIGRAD_CACHE", os.path.join(os.environ["MINIGRAD_CACHE"], level[1:]))
+
+
 @pytest.fixture
 def quick(monkeypatch):
-    """Compile in half the time."""
-    monkeypatch.setattr(toolchain, "FLAGS", tuple("-O1" if flag == "-O3" else flag for flag in toolchain.FLAGS))
+    """Compile in a third of the time, where it is not the code that is tested."""
+    lower(monkeypatch, "-O0")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import native_sanitized
 import numpy as np
 import pytest
 from native_sanitized import CELLS
-from native_toolchain import needs_compiler
+from native_toolchain import compile_with, needs_compiler
 from plan_runs import agree, is_compiled
 
 import minigrad as mg
@@ -72,7 +72,7 @@ def test_levels_of_x86(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     if LEVELS[level] == highest():
         pytest.skip("this processor's own instructions are what all other tests use")
     monkeypatch.setenv("MINIGRAD_NATIVE", "1")
-    monkeypatch.setattr(toolchain, "FLAGS", tuple("-O1" if flag == "-O3" else flag for flag in toolchain.FLAGS))
+    compile_with(monkeypatch, "-O1")
     monkeypatch.setattr(toolchain, "_own_processor", lambda: [f"-march={level}"])
     monkeypatch.setattr(toolchain, "_loaded", {})  # by source, whatever it was compiled for
     library = load(WIDTH)

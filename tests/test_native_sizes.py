@@ -11,7 +11,7 @@ import plan_cells
 import plan_cells_ops
 import plan_cells_random
 import pytest
-from native_toolchain import needs_compiler, quick
+from native_toolchain import compile_with, needs_compiler
 from plan_runs import Case, is_compiled, pair, run
 
 import minigrad as mg
@@ -30,10 +30,8 @@ FIXED = {
 pytestmark = [
     pytest.mark.host_only("native code runs on NumPy's arrays"),
     pytest.mark.skipif(os.name != "posix", reason="native code has not been made to work on this system yet"),
-    pytest.mark.usefixtures("quick"),
     needs_compiler,
 ]
-__all__ = ["quick"]
 
 
 def sizes(place: int, turn: int) -> tuple[int, int, int, int]:
@@ -63,6 +61,7 @@ def close(found: Any, wanted: Any, where: str = "") -> None:
 @pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")  # some are NumPy's alone, on 64-bit Arm
 def test_odd_sizes(monkeypatch: pytest.MonkeyPatch, name: str, dtype: str) -> None:
     monkeypatch.setenv("MINIGRAD_NATIVE", "1")
+    compile_with(monkeypatch, "-O1")
     place = list(CELLS).index(name)
     inputs, units, batch, steps = sizes(place, turn=2 * (place // 8 % 2) + (dtype == "float32"))
     if name not in FIXED:

@@ -13,7 +13,7 @@ import native_toolchain
 import numpy as np
 import pytest
 from native_layers import BATCH, STEPS, expected, how, layer, results, right, same, sequence
-from native_toolchain import FOUND, entries, needs_compiler
+from native_toolchain import FOUND, compile_with, entries, needs_compiler
 
 import minigrad as mg
 from minigrad.plan.native import executor, pool
@@ -27,13 +27,14 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="native code has not been made to work on this system yet"),
     needs_compiler,
 ]
-folder, fake, counting, quick = (getattr(native_toolchain, name) for name in ("folder", "fake", "counting", "quick"))
+folder, fake, counting = native_toolchain.folder, native_toolchain.fake, native_toolchain.counting
 
 
 @pytest.fixture(autouse=True)
-def busy(monkeypatch: pytest.MonkeyPatch, quick: None) -> Iterator[None]:
+def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The suite's folder for compiled code; each run goes to several threads; Python changes its own at each chance."""
     monkeypatch.setenv("MINIGRAD_NATIVE", "1")
+    compile_with(monkeypatch, "-O0")
     monkeypatch.setattr(executor, "WORK_OF_TWO", 0)
     monkeypatch.setattr(pool, "_chosen", 3)
     interval = sys.getswitchinterval()
@@ -286,7 +287,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_processes(fake, tmp_path, script):
     assert isinstance(FOUND, Compiler)
-    fake(f'exec {FOUND.command[0]} "$@" -O1\n')
+    fake(f'exec {FOUND.command[0]} "$@" -O0\n')
     file = tmp_path / "script.py"
     file.write_text(BEGIN + SCRIPTS[script])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(FOLDER), *sys.path])}
