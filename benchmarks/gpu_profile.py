@@ -29,19 +29,21 @@ def traffic(layer: Any, steps: int) -> int | None:
     executor = layer._plans.latest.executor
     if not isinstance(executor, CudaExecutor):
         return None
-    schedule, elements = executor.schedule, 0
+    schedule, moved = executor.schedule, 0
     rows = steps * schedule.batch
     for section in (*schedule.sections["forward"], *schedule.sections["backward"]):
         for item in section.work:
             calls = steps if section.in_loop else 1
             if isinstance(item, Product):
                 k, n = item.sizes
-                elements += rows * item.parts * (k + n * (1 + item.adds)) + calls * k * n
+                factor, result = item.operand.place.array.dtype.itemsize, item.place.array.dtype.itemsize
+                moved += rows * item.parts * (k * factor + n * (1 + item.adds) * result) + calls * k * n * factor
             else:
-                elements += sum(rows * array.row for array in executor.kernels[item.name].arrays)
+                moved += sum(rows * array.row * array.dtype.itemsize for array in executor.kernels[item.name].arrays)
     for total in schedule.sums:
-        elements += rows * (total.left.count + (total.right.count if total.right else 0))
-    return int(elements * schedule.real.itemsize)
+        count = total.left.count + (total.right.count if total.right else 0)
+        moved += rows * count * total.left.place.array.dtype.itemsize
+    return int(moved)
 
 
 def device_seconds(call: Callable[[], Any], clock: Clock, calls: int = CALLS) -> float:

@@ -50,11 +50,12 @@ def program_of(cell: mg.Cell, batch: int = 3, dtype: str = "float32", features: 
     return build(trace(cell, Request(blank((batch, *shape), dtype), state, True, False, True)))
 
 
-def kernels(dtype: str, storage: str = "") -> dict[str, list[str]]:
-    """The texts of the kernels of all cells that can be written in CUDA, by the cell's name."""
+def kernels(dtype: str, storage: str = "", names: Any = None) -> dict[str, list[str]]:
+    """The texts of the kernels of all cells that can be written in CUDA, or of some, by the cell's name."""
     found = {}
+    cells = CELLS | plugin_cells()
     with mg.default_dtype(dtype):
-        for name, make in (CELLS | plugin_cells()).items():
+        for name, make in ((name, cells[name]) for name in names or cells):
             with suppress(NotExpressibleError):
                 written = write(schedule_of(program_of(make(), dtype=dtype), storage))
                 found[name] = [kernel.text for kernel in written.values()]
