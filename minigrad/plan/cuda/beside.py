@@ -59,9 +59,11 @@ def on(xp: Any, stream: Any, events: list[Any]) -> Iterator[None]:
         return
     for event in events:
         stream.wait_event(event)
-    with stream:
-        yield
-    current.wait_event(stream.record())
+    try:
+        with stream:
+            yield
+    finally:
+        current.wait_event(stream.record())
 
 
 class Latest(threading.local):

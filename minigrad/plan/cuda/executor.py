@@ -30,7 +30,6 @@ from minigrad.plan.program import Program
 MOST_ELEMENTS = (1 << 31) - (1 << 20)
 """How many elements a kernel computes at once: it counts them with 32 bits."""
 
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -110,7 +109,8 @@ class CudaExecutor:
     @property
     def listing(self) -> str:
         """The work in order, and the kernels, for people."""
-        lines = []
+        kept = f"  x, matrices and what the backward needs are kept in {self.schedule.storage}, all else is in float32"
+        lines = [kept] if self.schedule.storage else []
         for section in (*self.schedule.sections["forward"], *self.schedule.sections["backward"]):
             for item in section.work:
                 when = "at each step" if section.in_loop else "for all steps at once"
@@ -157,7 +157,10 @@ class CudaExecutor:
         return run
 
     def _check_indices(self, memory: Memory, *given: Any) -> None:
-        """Raise if an index was out of range. This waits for the device, and is only done where there are indices."""
+        """Raise if an index was out of range.
+
+        This waits for the device: once a call, after all steps, and only where integers are looked up in the step.
+        """
         flag = self.schedule.flag
         if flag is not None and int(memory.arrays[flag.number][0]):
             memory.arrays[flag.number].fill(0)
