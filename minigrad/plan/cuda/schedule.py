@@ -23,8 +23,8 @@ _WHEN = {"saved": "all", "scratch": "step"}
 
 _RESERVED = frozenset(
     """tanh exp expm1 log log1p sqrt sin cos fabs pow larger smaller sigmoid softplus sign q j i first rows x alive
-    float16 bfloat16 int float double long short char bool const new delete this class struct template auto register default switch
-    case for while do if else return break continue void static extern""".split()  # noqa: SIM905  # a list of names
+    int float double long short char bool const new delete this class struct template auto register default switch
+    case for while do if else return break continue void static extern float16 bfloat16""".split()  # noqa: SIM905  # a list of names
 )
 
 
