@@ -27,6 +27,11 @@ def pointer(place: Place) -> str:
     return f"a{place.array.number}{'_after' if place.after else ''}"
 
 
+def row_pointer(place: Place) -> str:
+    """The name of the pointer to the row of a place that is being computed."""
+    return f"row{place.array.number}{'_after' if place.after else ''}"
+
+
 class Loop:
     """The stores of one width at one stage, over the rows of a thread.
 
@@ -57,9 +62,7 @@ class Loop:
 
     def _row(self, place: Place) -> str:
         self.places[place] = None
-        row = place.array.row
-        first = "r - r0" if place.array.kind == "scratch" else "r"
-        return f"{pointer(place)} + ({first}) * {row}" if row else pointer(place)
+        return row_pointer(place)
 
     def _name(self, key: Any, kind: str, expression: str, once: bool = False) -> str:
         """A variable for an expression; `once` for each row."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from minigrad.plan.native.places import Array
 from minigrad.plan.native.schedule import Schedule
-from minigrad.plan.native.source import matrix_shape, scratch_offsets
+from minigrad.plan.native.source import scratch_offsets
+from minigrad.plan.native.tasks import matrix_shape
 
 CHUNK_BYTES = 1 << 20
 """How much memory what is computed for many steps at once may take."""
@@ -59,12 +60,12 @@ class Memory:
         for array in schedule.arrays:
             self.strides[array.number] = prod(array.value.shape) * array.dtype.itemsize // real.itemsize
             if array.kind in entries and array.number not in given_out:
-                self.put(array, np.empty((entries[array.kind], *array.value.shape), array.dtype))
+                self.put(array, aligned((entries[array.kind], *array.value.shape), array.dtype))
                 self.periods[array.number] = entries[array.kind]
         _, self.scratch_row = scratch_offsets(schedule)
-        self.scratch = np.empty(max(self.scratch_row * self.batch, 1), real)
+        self.scratch = aligned((self.scratch_row * self.batch,), real)
         sizes = [k * -(-n // 16) * 16 for k, n in (matrix_shape(value) for value, _ in schedule.packed)]
-        self.packed = [_aligned(size, real) for size in sizes]
+        self.packed = [aligned((size,), real) for size in sizes]
         self.packed_addresses = np.array([address(array) for array in self.packed], np.uint64)
         self.matrices = np.zeros(len(self.packed), np.uint64)
         self.matrix_rows, self.matrix_columns = (np.zeros(len(self.packed), np.int64) for _ in range(2))
@@ -110,7 +111,9 @@ def address(array: Any) -> int:
         return found
 
 
-def _aligned(size: int, dtype: Any) -> Any:
+def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array that begins where a vector may: one that lies across two lines of the cache takes twice as long."""
+    size = prod(shape)
     memory = np.empty(size + LARGEST_VECTOR // dtype.itemsize, dtype)
     first = -address(memory) % LARGEST_VECTOR // dtype.itemsize
-    return memory[first : first + size]
+    return memory[first : first + size].reshape(shape)

@@ -20,6 +20,9 @@ VECTORS = frozenset(
 )
 """Operations that work element by element, and on a vector of numbers or of masks at once."""
 
+COSTLY = frozenset({"tanh", "sigmoid", "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "elu", "softplus"})
+"""Those of them that take longer than to read the result from memory."""
+
 SCALARS = frozenset(
     """add subtract multiply negative square abs sign maximum minimum clip where equal not_equal less less_equal
     greater greater_equal logical_and logical_or logical_not isfinite astype astype_discrete in_range

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from minigrad.plan.native.schedule import Schedule
 
 
+CHEAP = 2
+"""How many values in memory may be read to compute one anew instead of storing it."""
+
+
 class Phase:
     """One direction of a program: its stages, found by asking what must be in memory.
 
@@ -183,10 +187,27 @@ class Phase:
             check(at, self.rows)
             if self.rows.is_operation(at):
                 self._operation(at)
-            elif at is wanted or self.stage(at) == stage or self._is_moved(at):
+            elif at is wanted or self.stage(at) == stage:
                 stack += self.rows.varying(at)
             elif at.index not in self.places:
-                self.want(at, Place(self.schedule.array("scratch", at)))
+                if self._is_moved(at) or self._is_cheap(at):
+                    stack += self.rows.varying(at)
+                else:
+                    self.want(at, Place(self.schedule.array("scratch", at)))
+
+    def _is_cheap(self, value: Value) -> bool:
+        """Whether computing a value anew, from little that is in memory, costs no more than to store and read it."""
+        found: set[int] = set()
+        stack = [value]
+        while stack:
+            at = stack.pop()
+            if self.is_there(at) or at.index in self.places or self.rows.is_operation(at):
+                found |= {at.index} if self.rows.width(at) > 1 else set()
+            elif at.level is not Level.CONSTANT:
+                if not (self._is_moved(at) or self.rows.is_cheap(at)):
+                    return False
+                stack += self.rows.varying(at)
+        return len(found) <= CHEAP
 
     def _operation(self, value: Value) -> None:
         if value.index in self._operations:

@@ -18,6 +18,7 @@ from minigrad.plan.native.moves import Move, Segment, is_move, mixes, move_of, s
 from minigrad.plan.native.parts import (
     ASTYPE,
     BROADCAST,
+    COSTLY,
     GATHERS,
     MASKS,
     PRODUCTS,
@@ -90,6 +91,10 @@ class Rows:
             and (value.dtype == self.real or (is_boolean(value.dtype) and value.name in (*MASKS, "where")))
             and not any(is_integer(v.dtype) for v in self.varying(value))
         )
+
+    def is_cheap(self, value: Value) -> bool:
+        """Whether a value is better computed where it is needed than kept."""
+        return not value.is_source and self.is_vector(value) and value.name not in COSTLY
 
     def is_operation(self, value: Value) -> bool:
         """Whether a value is computed from rows that lie in memory, into memory."""

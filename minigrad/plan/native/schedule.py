@@ -117,6 +117,27 @@ class Schedule:
 
     # --- phases
 
+    def kept(self) -> list[Value]:
+        """What the backward needs of the forward, without what it can as well compute anew from the rest of that."""
+        saved = {value.index: value for value in self.program.saved}
+        for value in self.program.saved:
+            roots = self._roots(value)
+            if roots and all(root.index in saved or root.index in self.places for root in roots):
+                del saved[value.index]
+        return list(saved.values())
+
+    def _roots(self, value: Value) -> list[Value]:
+        """What a value can be computed from anew: its operands, and of a slice what it is a slice of."""
+        try:
+            return [self._whole(operand) for operand in self.rows.varying(value)] if self.rows.is_cheap(value) else []
+        except NotExpressibleError:
+            return []  # which is said where it is computed
+
+    def _whole(self, value: Value) -> Value:
+        while self.rows.is_moved(value) and value.name != "assemble":
+            (value,) = self.rows.varying(value)
+        return value
+
     def _forward(self) -> Phase:
         step, program = self.step, self.program
         phase = Phase(self, "forward", [v for name in FORWARD for v in program.bins[name]])
@@ -128,7 +149,7 @@ class Schedule:
                 place = Place(self.array("output", output))
                 phase.want(output, place)
             self.outputs.append(place)
-        for value in program.saved:
+        for value in self.kept():
             phase.keep(value)
         phase.finish()
         lasting = {i: p for i, p in phase.places.items() if p.after or p.array.kind in ("saved", "output")}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-from minigrad.plan.native.expressions import Loop, pointer
-from minigrad.plan.native.operations import body
+from minigrad.plan.native.expressions import pointer
 from minigrad.plan.native.phase import Phase
-from minigrad.plan.native.places import Array, Columns, Place, RowOperation, Stage, Sum
+from minigrad.plan.native.places import Array, Columns, Place, RowOperation, Sum
 from minigrad.plan.native.scalars import stored
 from minigrad.plan.native.schedule import Schedule
+from minigrad.plan.native.tasks import at_each_step, element, matrix_shape, product_call
+
+LANES = 16
+"""Elements of the largest vectors."""
 
 IN_TIME = frozenset({"given", "carry", "carried", "saved", "output", "chunk"})
 """Kinds of arrays that have a place for each of several steps."""
@@ -44,10 +47,11 @@ def scratch_offsets(schedule: Schedule) -> tuple[dict[int, int], int]:
     """Where the arrays of a thread's rows begin in its scratch memory, in elements per row; and how many in all."""
     offsets, total = {}, 0
     scratch = [array for array in schedule.arrays if array.kind == "scratch"]
-    for array in sorted(scratch, key=lambda array: -array.dtype.itemsize):  # the largest first, for their alignment
+    # For their alignment first those that are whole vectors, and then the largest elements.
+    for array in sorted(scratch, key=lambda array: (array.row % LANES != 0, -array.dtype.itemsize)):
         offsets[array.number] = total
         total += array.row * (array.dtype.itemsize // schedule.real.itemsize)
-    return offsets, total + total % 2
+    return offsets, -(-total // LANES) * LANES
 
 
 # --- one phase
@@ -56,10 +60,7 @@ def scratch_offsets(schedule: Schedule) -> tuple[dict[int, int], int]:
 def _rows(phase: Phase) -> str:
     """All steps of a chunk for the rows of one thread."""
     lines: list[str] = []
-    used: dict[Place, None] = {}
-    body: list[str] = []
-    for number, stage in enumerate(phase.stages):
-        body += _stage(phase, number, stage, used)
+    body, used = at_each_step(phase)
     batched = [operation for stage in phase.stages for operation in stage.operations if operation.batched]
     for operation in batched:
         lines += _batched(operation, phase)
@@ -119,69 +120,6 @@ def _at(array: Array, step: str) -> str:
     return f"{_cast(array)}({found})" if _cast(array) else found
 
 
-def _stage(phase: Phase, number: int, stage: Stage, used: dict[Place, None]) -> list[str]:
-    lines = []
-    for operation in stage.operations:
-        used[operation.place] = None
-        if not operation.batched:
-            used |= {columns.place: None for columns in operation.operands if columns is not None}
-            lines += _operation(operation, phase)
-        if operation.room is not None:
-            used[operation.room] = None
-    for size, stores in sorted(stage.stores.items()):
-        loop = Loop(phase, number, size, stores)
-        used |= loop.places
-        lines += _loop(loop)
-    return lines
-
-
-def _operation(operation: RowOperation, phase: Phase) -> list[str]:
-    """A row operation on the thread's rows at one step."""
-    target = _element(operation.place, 0)
-    if operation.packed is not None:
-        parts, sizes = _sizes(operation, phase)
-        operand = operation.operands[0]
-        assert operand is not None
-        source = _element(operand.place, operand.start)
-        more = [f" + m * {size}" if parts > 1 else "" for size in sizes]
-        lines = [
-            f"for (long r = r0; r < r1; r++) {{ from[r - r0] = {source}{more[0]}; to[r - r0] = {target}{more[1]}; }}",
-            _product("from", "to", "rows", operation, phase),
-        ]
-        return lines if parts == 1 else [f"for (long m = 0; m < {parts}; m++) {{", *("    " + x for x in lines), "}"]
-    lines = [
-        f"const {stored(columns.place.array.dtype)} *in{n} = {_element(columns.place, columns.start)};"
-        for n, columns in enumerate(operation.operands)
-        if columns is not None
-    ]
-    lines.append(f"{stored(operation.place.array.dtype)} *out = {target};")
-    if operation.room is not None:
-        lines.append(f"REAL *t = {_element(operation.room, 0)};")
-    if operation.copies:
-        lines.append(f"for (long j = 0; j < {phase.rows.width(operation.value)}; j++) out[j] = in0[j];")
-    else:
-        lines += body(operation.value, phase.rows)
-    return ["for (long r = r0; r < r1; r++) {", *("    " + line for line in lines), "}"]
-
-
-def _sizes(operation: RowOperation, phase: Phase) -> tuple[int, tuple[int, int]]:
-    """How many rows a packed matrix is multiplied with for each sequence, and its own sizes."""
-    sizes = matrix_shape(operation.value)
-    return phase.rows.width(operation.value) // sizes[1], sizes
-
-
-def _product(rows: str, results: str, count: str, operation: RowOperation, phase: Phase) -> str:
-    _, (k, n) = _sizes(operation, phase)
-    return f"job->kernels->product({rows}, {results}, {count}, {k}, {n}, job->packed[{operation.packed}]);"
-
-
-def _element(place: Place, column: int) -> str:
-    array = place.array
-    first = "r - r0" if array.kind == "scratch" else "r"
-    row = f" + ({first}) * {array.row}" if array.row else ""
-    return pointer(place) + row + (f" + {column}" if column else "")
-
-
 def _batched(operation: RowOperation, phase: Phase) -> list[str]:
     """A product with what is given for each step, for many steps at once."""
     operand, place = operation.operands[0], operation.place
@@ -195,41 +133,13 @@ def _batched(operation: RowOperation, phase: Phase) -> list[str]:
         f"        REAL *{pointer(operand.place)} = {_at(operand.place.array, 't')};",
         f"        REAL *{pointer(place)} = {_at(place.array, 't')};",
         "        for (long r = r0; r < r1; r++, at++) {",
-        f"            many_from[at] = {_element(operand.place, operand.start)};",
-        f"            many_to[at] = {_element(place, 0)};",
+        f"            many_from[at] = {element(operand.place, operand.start)};",
+        f"            many_to[at] = {element(place, 0)};",
         "        }",
         "    }",
-        f"    {_product('many_from', 'many_to', 'at', operation, phase)}",
+        f"    {product_call('many_from', 'many_to', 'at', operation, phase)}",
         "}",
     ]
-
-
-def _loop(loop: Loop) -> list[str]:
-    """The rows of a thread, and of each its columns, vector by vector; what is left over is a partial vector."""
-    rest = f"{loop.size} % LANES"
-    whole = [line.replace("LOAD(", "v_load(").replace("STORE(", "v_store(") for line in loop.body]
-    partial = [_with_count(line, rest) for line in loop.body]
-    return [
-        "for (long r = r0; r < r1; r++) {",
-        *("    " + line for line in loop.row),
-        f"    for (long j = 0; j + LANES <= {loop.size}; j += LANES) {{",
-        *("        " + line for line in whole),
-        "    }",
-        f"    if ({rest}) {{",
-        f"        const long j = {loop.size} - {rest};",
-        *("        " + line for line in partial),
-        "    }",
-        "}",
-    ]
-
-
-def _with_count(line: str, rest: str) -> str:
-    for word, function in (("LOAD(", "v_load_partial("), ("STORE(", "v_store_partial(")):
-        if word in line:
-            at = line.index(word)
-            end = line.rindex(")")
-            return f"{line[:at]}{function}{line[at + len(word) : end]}, {rest}{line[end:]}"
-    return line
 
 
 # --- sums over steps, and packing
@@ -296,10 +206,3 @@ def _packing(schedule: Schedule) -> str:
             f"job->matrix_columns[{number}], {rows}, {columns}, job->packed[{number}], worker, workers);",
         ]
     return "\n".join([*lines, "}", ""])
-
-
-def matrix_shape(value: Any) -> tuple[int, int]:
-    """(K, N) of the matrix that a product's rows are multiplied with."""
-    weight = value.values[1]
-    rows, columns = weight.shape
-    return (columns, rows) if value.name == "linear" else (rows, columns)

@@ -33,10 +33,13 @@ struct job {
 };
 
 static inline __attribute__((always_inline, unused)) REAL row_sum(const REAL *x, const int count) {
-    vec sum = v_set(0);
-    for (long j = 0; j < count / LANES; j++) sum += v_load(x + j * LANES);
-    if (count % LANES) sum += v_load_partial(x + count / LANES * LANES, count % LANES);
-    return v_sum(sum);
+    vec sum[4] = {v_set(0), v_set(0), v_set(0), v_set(0)}; /* one alone would wait for each addition */
+    const REAL *end = x + count / LANES * LANES;
+    for (; x + 4 * LANES <= end; x += 4 * LANES)
+        for (int i = 0; i < 4; i++) sum[i] += v_load(x + i * LANES);
+    for (; x < end; x += LANES) sum[0] += v_load(x);
+    if (count % LANES) sum[1] += v_load_partial(x, count % LANES);
+    return v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 static inline __attribute__((unused)) REAL row_max(const REAL *x, const int count) {
