@@ -102,6 +102,37 @@ def test_whatever_the_loss_reads(name: str, loss: str) -> None:
     compare(*pair(cell), Case(cell), loss=LOSSES[loss])
 
 
+class Term(mg.Cell):
+    """A product that is a term of a sum, and wanted for itself: as the output, forward; for a bias, backward."""
+
+    def __init__(self) -> None:
+        self.u, self.bias = mg.Parameter(mg.normal(shape=(3, 3), std=0.5)), mg.Parameter(mg.zeros((3,)))
+
+    def init_state(self, batch_size: int) -> Any:
+        return mg.zeros((batch_size, 3))
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        product = mg.tanh(state) @ self.u
+        return product, product + mg.sin(state)
+
+
+class Bias(Term):
+    """The product's gradient goes into a bias, and with another one into a second one."""
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        both = mg.stack([mg.broadcast_to(self.bias, state.shape), state], axis=1)[:, 0]
+        return mg.tanh(both), mg.tanh((self.bias + both) @ self.u)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("cell", [Term, Bias])
+def test_a_term_that_is_wanted_for_itself(cell: Any, batch: int) -> None:
+    made = cell()
+    plan, tape = pair(made)
+    compare(plan, tape, Case(made, batch=batch))
+    assert is_compiled(plan)
+
+
 @pytest.mark.parametrize(("batch", "size"), [(1, 1), (5, 33), (2, 260)])
 def test_odd_sizes(batch: int, size: int) -> None:
     """More columns than a block has threads, and less than a warp."""

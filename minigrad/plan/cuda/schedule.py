@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 from minigrad.plan.cuda.join import joined
 from minigrad.plan.cuda.layout import NARROW
@@ -87,9 +89,9 @@ class Schedule(native.Schedule):
 
     # --- sections
 
-    def section(self, name: str, values: list[Value], in_loop: bool) -> Section:
+    def section(self, *arguments: Any) -> Section:
         """A new one, see `Section`."""
-        return Section(self, name, values, in_loop)
+        return Section(self, *arguments)
 
     def _forward(self) -> Section:  # that of the loop
         step, program = self.step, self.program
@@ -184,7 +186,10 @@ class _Split:
     def before(self, roots: Iterable[Value]) -> None:
         """Compute for all steps at once what needs no carry and costs a product or a reduction."""
         early, loop, last = self.bins
-        section = self._before = self.schedule.section(f"{self.name}_before", early, in_loop=False)
+        self._uses = Counter(operand.index for values in self.bins for value in values for operand in value.values)
+        roots = list(roots)
+        self._uses.update(root.index for root in roots)
+        section = self._before = self.schedule.section(f"{self.name}_before", early, False, self._uses)
         read = {operand.index for value in (*loop, *last) for operand in value.values} | {v.index for v in roots}
         for value in early:
             if value.index not in read:
@@ -200,7 +205,7 @@ class _Split:
                 section.keep(value)
         self.schedule.settle(section)
         light = [value for value in last if self.is_in_loop(value)]
-        self.loop = self.schedule.section(self.name, [*early, *loop, *light], in_loop=True)
+        self.loop = self.schedule.section(self.name, [*early, *loop, *light], True, self._uses)
 
     def _is_moved(self, value: Value) -> bool:
         return not self._mixes(value) and self.schedule.rows.is_moved(value)
@@ -251,7 +256,7 @@ class _Split:
             self._frontier(value)
         self.schedule.settle(self.loop)
         early, _, last = self.bins
-        self._after = self.schedule.section(f"{self.name}_after", [*early, *last], in_loop=False)
+        self._after = self.schedule.section(f"{self.name}_after", [*early, *last], False, self._uses)
         for value, place in self._later:
             if place is None:
                 self._after.keep(value)

@@ -27,6 +27,7 @@ class Section(Phase):
         name: of the section, and of its kernels.
         values: what is computed here, in order.
         in_loop: whether step by step.
+        uses: by index how many others read a value, here or elsewhere, and whether it is wanted itself.
 
     Attributes:
         summed: indices of the sums to which products are added in their place.
@@ -35,12 +36,11 @@ class Section(Phase):
 
     schedule: Any  # that of `schedule.py`
 
-    def __init__(self, schedule: Any, name: str, values: list[Value], in_loop: bool) -> None:
+    def __init__(self, schedule: Any, name: str, values: list[Value], in_loop: bool, uses: Counter[int]) -> None:
         super().__init__(schedule, name, values)
-        self.in_loop = in_loop
+        self.in_loop, self._uses = in_loop, uses
         self.summed: set[int] = set()
         self.work: list[Product | Kernel] = []
-        self._uses = Counter(operand.index for value in values for operand in value.values)
         self._added: list[tuple[Value, Place, bool]] = []
         self._products: dict[int, Product] = {}
 

@@ -96,8 +96,8 @@ class NarrowSchedule(Schedule):
         is_wide = self.rows.is_operation(value) and not self.rows.is_packed(value)
         return kind == "saved" and not is_wide and not is_integer(value.dtype)
 
-    def section(self, name: str, values: list[Value], in_loop: bool) -> Section:
-        return NarrowSection(self, name, values, in_loop)
+    def section(self, *arguments: Any) -> Section:
+        return NarrowSection(self, *arguments)
 
 
 class NarrowSection(Section):
