@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from minigrad.backend import backend_of, is_floating
+from minigrad.backend import backend_of
 from minigrad.errors import FreedGraphError, StaleParameterError
 from minigrad.tape import Node, enable_grad, no_grad
 from minigrad.tensor import Tensor, as_tensor
@@ -227,12 +227,11 @@ def _leaves(
     for leaf, cotangent in cotangents.items():
         if targets is not None and leaf not in targets:
             continue
-        if not is_floating(leaf.dtype):
-            raise TypeError(
-                f"a leaf of {leaf.dtype} has requires_grad=True; only floating-point values have a gradient"
-            )
-        if cotangent.dtype != leaf.dtype:
-            cotangent = cotangent.astype(leaf.dtype)
+        dtype = leaf.dtype
+        if dtype.kind != "f":
+            raise TypeError(f"a leaf of {dtype} has requires_grad=True; only floating-point values have a gradient")
+        if cotangent.dtype != dtype:
+            cotangent = cotangent.astype(dtype)
         elif not create_graph and leaf not in owned:
             cotangent = cotangent.copy()
         results[leaf] = cotangent

@@ -80,9 +80,10 @@ class Plans(Unseen):
     def get(self, key: Any, make: Callable[[], Plan]) -> Plan:
         """The plan known by this key, made now if there is none."""
         with self._lock:
-            plan = self.known.pop(key, None)
-            if plan is None:
-                plan = make()
+            plan = self.known.get(key)
+            if plan is not None and plan is self.latest:
+                return plan
+            plan = self.known.pop(key, None) or make()
             self.known[key] = self.latest = plan
             while len(self.known) > CACHE_SIZE:
                 self.known.popitem(last=False)

@@ -57,7 +57,7 @@ def _key(value: Any, held: list[Any], seen: dict[int, int]) -> Key:
     if known_by is None:
         held.append(value)
         known_by = id(value)
-    return known_by, tuple([(name, _key(part, held, seen)) for name, part in parts])
+    return known_by, tuple([(n, plain_key(p) if type(p) in PLAIN else _key(p, held, seen)) for n, p in parts])
 
 
 def differences(before: Key, after: Key, name: str = "") -> Iterator[str]:

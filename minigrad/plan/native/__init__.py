@@ -3,7 +3,7 @@
 Read in this order: `rows` and `moves` (which columns of which rows each value has, and how it is computed), `places`
 and `phase` (what is in memory, and in which order the rest is computed), `sums` (gradients of parameters), `schedule`
 (all of that for a program); `expressions` (a loop over columns as C), `operations` and `scalars` (what no such loop
-does), `source` (the whole as C), `c/` (what every program calls), `memory`, `executor` and `stepper` (runs, of whole
-sequences and of single steps). Beside them `parts` (operations by how they are computed), `toolchain` and `cache`
-(the compiler, and what it has compiled before) and `pool` (threads).
+does), `tasks` and `source` (what is done at each step, and the whole as C), `c/` (what every program calls), `memory`,
+`executor` and `stepper` (runs, of whole sequences and of single steps). Beside them `parts` (operations by how they are
+computed), `toolchain` and `cache` (the compiler, and what it has compiled before) and `pool` (threads).
 """

@@ -95,6 +95,7 @@ class Phase:
 
     def _copy(self, value: Value, kind: str) -> Place:
         """Memory of such a kind with a value in it."""
+        kind = "chunk" if kind == "scratch" and self._is_of_input(value) else kind
         key = value.index, kind
         if key not in self._copies:
             place = self._copies[key] = Place(self.schedule.array(kind, value))
@@ -213,15 +214,14 @@ class Phase:
         if value.index in self._operations:
             return
         self._operations[value.index] = None
-        operands, packed, batched = self.rows.operands(value), None, False
+        operands, packed = self.rows.operands(value), None
         if self.rows.is_packed(value):
             operands, packed = operands[:1], len(self.schedule.packed)
             self.schedule.packed.append((value, self.name))
-            x = self.schedule.step.x
-            batched = operands[0] is x and len(x.shape) == 2 and value.index not in self.places
         place = self.places.get(value.index)
         if place is None:
-            place = self.places[value.index] = Place(self.schedule.array("chunk" if batched else "scratch", value))
+            kind = "chunk" if self._is_of_input(value) else "scratch"
+            place = self.places[value.index] = Place(self.schedule.array(kind, value))
         if checks(value):
             self.schedule.use_flag(value)
         count = room(value, self.rows)
@@ -231,8 +231,13 @@ class Phase:
             tuple(self._rows_of(operand, value) for operand in operands),
             packed,
             Place(self.schedule.room(value, count)) if count else None,
-            batched,
+            self._is_of_input(value) and place.array.kind == "chunk",
         )
+
+    def _is_of_input(self, value: Value) -> bool:
+        """Whether a value is a product of what is given for each step, and can be computed for many steps at once."""
+        x = self.schedule.step.x
+        return value.inputs[:1] == (x,) and len(x.shape) == 2 and self.rows.is_packed(value)
 
     def _rows_of(self, operand: Operand, value: Value) -> Columns | None:
         """The rows of what a value is computed from; None of a number."""
