@@ -44,6 +44,11 @@ class Abstract(np.lib.mixins.NDArrayOperatorsMixin):
         if method == "at":  # adds in place, where there is nothing
             return None
         options.pop("out", None)  # of y += 1, which makes a new one here
+        if method == "__call__" and not options and ufunc.signature is None and ufunc.nout == 1:
+            try:
+                return _elementwise(ufunc, inputs)
+            except ValueError:
+                pass  # the shapes do not fit: NumPy says so in its own words
         return _abstract(getattr(ufunc, method)(*_stand_ins(inputs), **options))
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -79,7 +84,7 @@ class Abstract(np.lib.mixins.NDArrayOperatorsMixin):
 
 def _stand_in(array: Abstract) -> Any:
     """A real array of that shape which costs no memory."""
-    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+    return np.ndarray(array.shape, array.dtype, np.zeros(1, array.dtype), strides=(0,) * len(array.shape))
 
 
 def _stand_ins(value: Any) -> Any:
@@ -99,6 +104,13 @@ def _abstract(value: Any) -> Any:
     if isinstance(value, tuple | list) and value and all(isinstance(part, np.ndarray) for part in value):
         return type(value)(map(_abstract, value))
     raise PlanError(READS)
+
+
+def _elementwise(ufunc: Any, inputs: tuple[Any, ...]) -> Abstract:
+    """The shape and dtype of an elementwise operation, found with one element of each array."""
+    shape = np.broadcast_shapes(*[x.shape for x in inputs if hasattr(x, "shape")])
+    made = ufunc(*[np.zeros(1, x.dtype) if hasattr(x, "shape") else x for x in inputs])
+    return Abstract(shape, made.dtype)
 
 
 def _product(x1: Any, x2: Any) -> Abstract:

@@ -53,6 +53,8 @@ class Rows:
         self._moves: dict[int, Move] = {}
         self._segments: dict[int, list[Segment] | None] = {}
         self._operands: dict[int, list[Operand]] = {}
+        self._widths: dict[int, int] = {}
+        self._vectors: dict[int, bool] = {}
 
     # --- shapes
 
@@ -75,7 +77,9 @@ class Rows:
 
     def width(self, value: Value) -> int:
         """Elements in a row."""
-        return prod(self.sizes(value))
+        if value.index not in self._widths:
+            self._widths[value.index] = prod(self.sizes(value))
+        return self._widths[value.index]
 
     # --- how a value is computed
 
@@ -85,12 +89,14 @@ class Rows:
 
     def is_vector(self, value: Value) -> bool:
         """Whether a value is computed right where it is needed, many columns at once."""
-        return (
-            value.name in VECTORS
-            and is_elementwise(value)
-            and (value.dtype == self.real or (is_boolean(value.dtype) and value.name in (*MASKS, "where")))
-            and not any(is_integer(v.dtype) for v in self.varying(value))
-        )
+        if value.index not in self._vectors:
+            self._vectors[value.index] = (
+                value.name in VECTORS
+                and is_elementwise(value)
+                and (value.dtype == self.real or (is_boolean(value.dtype) and value.name in (*MASKS, "where")))
+                and not any(is_integer(v.dtype) for v in self.varying(value))
+            )
+        return self._vectors[value.index]
 
     def is_cheap(self, value: Value) -> bool:
         """Whether a value is better computed where it is needed than kept."""
