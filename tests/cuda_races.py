@@ -134,6 +134,8 @@ class Races:
     def called(self, stream: int, name: str, args: Any, kwargs: Any, result: Any) -> None:
         """A function or a method has been called, and has given this."""
         given, made = list(_arrays([args, kwargs])), list(_arrays(result))
+        for array in given:  # one may have been made by nobody who is watched, as by copy.deepcopy
+            self.of(array, stream)
         known = {id(_root(array)) for array in given}
         new = [array for array in made if id(_root(array)) not in known]
         if name in WRITES or (name.startswith("__i") and name != "__invert__") or "out" in kwargs:
