@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import BackendUnavailableError
+from minigrad.questions import Questions
 from minigrad.within import Within
 
 Array = Any
@@ -44,6 +45,11 @@ class Backend:
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
         """The values of one of this backend's arrays as a NumPy array."""
         raise NotImplementedError
+
+    def require(self, right: Array, error: Callable[[], Exception]) -> None:
+        """Raise an error unless `right`, a boolean, is true: now, or on a device with the next number that is read."""
+        if not right:
+            raise error()
 
     def add_at(self, buffer: Array, index: Any, values: Array) -> None:
         """`buffer[index] += values` in place, where an element named twice receives both values."""
@@ -132,10 +138,14 @@ class CuPyBackend(Backend):
         self.array_types = (cupy.ndarray,)
         self.tf32 = os.environ.get("CUPY_TF32") == "1"
         self._sides: dict[Any, Any] = {}
+        self.questions = Questions(cupy)
 
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
-        host: np.ndarray[Any, Any] = array.get()
+        host: np.ndarray[Any, Any] = self.questions.read(array)
         return host
+
+    def require(self, right: Array, error: Callable[[], Exception]) -> None:
+        self.questions.ask(right, error)
 
     def add_at(self, buffer: Array, index: Any, values: Array) -> None:
         self.xp.add.at(buffer, index, values)

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from minigrad import init
-from minigrad.backend import Array, is_floating
+from minigrad.backend import Array, backend_of, is_floating
 from minigrad.creation import ones, zeros
 from minigrad.module import Module
 from minigrad.ops import dropout, linear, mean, normal, square, take
@@ -72,10 +72,13 @@ class Embedding(Module):
 @primitive
 def _in_range(xp: Any, indices: Array, /, size: int) -> Array:
     """The indices, none of which a GPU would read past the end with without a word."""
-    known = getattr(indices, "has_values", True)  # not in a trace
-    if known and bool(((indices < 0) | (indices >= size)).any()):
+
+    def error() -> IndexError:
         low, high = indices.min().item(), indices.max().item()
-        raise IndexError(f"Embedding takes integers in 0..{size - 1}; these are in {low}..{high}")
+        return IndexError(f"Embedding takes integers in 0..{size - 1}; these are in {low}..{high}")
+
+    if getattr(indices, "has_values", True):  # not in a trace
+        backend_of(indices).require(((indices >= 0) & (indices < size)).all(), error)
     return indices
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from minigrad.backend import Array
+from minigrad.backend import Array, by_type, host_array
 from minigrad.nest import map_nest
 from minigrad.ops import getitem, where
 from minigrad.ops import sum as sum_of
@@ -64,7 +64,7 @@ def _like(flags: Any, x: Tensor) -> Any:
 
 def check_lengths(lengths: Any, steps: int, batch: int) -> list[int]:
     """Lengths as a list of integers, or an error that says what is wrong with them."""
-    counts = as_tensor(lengths).numpy()
+    counts = _on_host(lengths)
     if counts.ndim != 1 or len(counts) != batch:
         raise ValueError(f"lengths must have {batch} entries, one per sequence of x; its shape is {counts.shape}")
     if batch and counts.dtype.kind not in "iu":
@@ -74,6 +74,14 @@ def check_lengths(lengths: Any, steps: int, batch: int) -> list[int]:
         if not 0 <= value <= steps:
             raise ValueError(f"lengths[{position}] is {value}; it must be in 0..{steps}, the steps of x")
     return values
+
+
+def _on_host(lengths: Any) -> Any:
+    """Lengths as a NumPy array; those that are on the host are not sent to the device for it."""
+    if isinstance(lengths, Tensor):
+        return lengths.numpy()
+    backend = by_type.get(type(lengths))
+    return host_array(lengths) if backend is None else backend.to_host(lengths)
 
 
 def last_outputs(ys: Any, lengths: Any = None, batch_first: bool = False) -> Tensor:

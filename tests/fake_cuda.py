@@ -23,6 +23,7 @@ from cuda_races import Races
 from fake_cuda_blas import Blas, Work
 
 from minigrad.backend import CuPyBackend
+from minigrad.questions import Questions
 from minigrad.testing.strict import StrictArray, StrictBackend, StrictNamespace
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
@@ -260,10 +261,15 @@ class FakeCudaBackend(StrictBackend):
     compiles = "cuda"
     tf32 = False
     aside, join, _side, place = CuPyBackend.aside, CuPyBackend.join, CuPyBackend._side, CuPyBackend.place
+    to_host, require = CuPyBackend.to_host, CuPyBackend.require
 
     def __init__(self) -> None:
         self.xp = Namespace()
+        self.questions = Questions(self.xp)
         self._sides: dict[Any, Any] = {}
+
+
+_THROUGH = {f"minigrad.{name}" for name in ("tensor", "backend", "questions", "testing.strict")}
 
 
 def _asked_by() -> str:
@@ -271,7 +277,7 @@ def _asked_by() -> str:
     frame: Any = sys._getframe(1)
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))
-        if name.startswith("minigrad.") and name not in ("minigrad.tensor", "minigrad.testing.strict"):
+        if name.startswith("minigrad.") and name not in _THROUGH:
             return name
         frame = frame.f_back
     return ""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.questions import MOST, Questions
 from minigrad.train import Batches, Callback, Trainer
 
 pytestmark = [
@@ -81,27 +82,13 @@ class Model(mg.Module):
         return made
 
 
-LOSS, NORM = "minigrad.train.metrics", "minigrad.optimizers.clip"
-TARGETS, INDICES, LENGTHS = "minigrad.losses.parts", "minigrad.layers", "minigrad.lengths"
-
-
 @pytest.mark.parametrize(
-    ("loss", "embedded", "with_lengths", "expected"),
-    [
-        ("mse", False, False, {LOSS: 1, NORM: 1}),
-        ("cross_entropy", False, False, {TARGETS: 1, LOSS: 1, NORM: 1}),
-        ("cross_entropy", True, False, {INDICES: 1, TARGETS: 1, LOSS: 1, NORM: 1}),
-        ("mse", False, True, {LENGTHS: 4, LOSS: 1, NORM: 1}),
-    ],
+    ("loss", "embedded", "with_lengths"),
+    [("mse", False, False), ("cross_entropy", False, False), ("cross_entropy", True, False), ("mse", True, True)],
 )
-def test_what_a_trainers_step_copies(
-    loss: str, embedded: bool, with_lengths: bool, expected: dict[str, int], cuda: Any
-) -> None:
-    """All of it, from the batch to the update: none of the copies is a layer's, a gradient's or an optimizer's.
-
-    The numbers read are the loss, the norm that is clipped and reported, and whether integers are in range; lengths
-    are read, too, once for each direction of a layer.
-    """
+def test_a_trainers_step_reads_numbers_once(loss: str, embedded: bool, with_lengths: bool, cuda: Any) -> None:
+    """From the batch to the update: the loss, the norm that is clipped and reported, and whether integers are in range
+    come in one copy."""
     rng = np.random.default_rng(0)
     examples: list[Any] = []
     for _ in range(12):
@@ -126,7 +113,54 @@ def test_what_a_trainers_step_copies(
     optimizer = mg.optimizer("adam", model.parameters(), lr=0.01)
     cuda.copied.clear()
     Trainer(model, optimizer, train, clip_norm=1.0, callbacks=[Counting()], progress=False).fit(batches, steps=5)
-    assert steps == [expected] * 5
+    assert steps == [{"minigrad.train.update": 1}] * 5
+
+
+@pytest.mark.parametrize(("where", "words"), [("x", "Embedding takes|index 7"), ("y", "targets hold 3|index 3")])
+def test_a_wrong_integer_is_told_before_the_update(where: str, words: str, fake: Any) -> None:
+    """By whom is another matter: here such an index is an error at once, where a GPU takes another element."""
+    model = Model(embedded=True)
+    before = model.state_dict()
+    x, y = np.zeros((12, STEPS), np.int64), np.zeros(12, np.int64)
+    (x[:, 2] if where == "x" else y)[:] = 7 if where == "x" else 3
+
+    def train(model: Any, batch: Any) -> mg.Tensor:
+        inputs, targets = batch
+        value: mg.Tensor = mg.loss("cross_entropy")(model(inputs, None), targets)
+        return value
+
+    trainer = Trainer(model, mg.optimizer("sgd", model.parameters(), lr=0.1), train, progress=False)
+    with pytest.raises(IndexError, match=words):
+        trainer.fit(Batches(list(zip(x, y, strict=True)), 4), steps=1)
+    fake.questions = Questions(fake.xp)  # where it has been told at once, it is not to be told again
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_answers_come_with_the_next_number(fake: Any, cuda: Any) -> None:
+    for array in (fake.asarray(np.arange(12.0).reshape(3, 4))[:, ::2].T, fake.asarray(True), fake.asarray([1, 2])[:0]):
+        expected = fake.to_host(array)
+        fake.require(fake.asarray(True), ValueError)
+        fake.require(fake.asarray([3]) > 2, ValueError)
+        cuda.counts.clear()
+        found = fake.to_host(array)
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+        assert cuda.counts["to host"] == 1
+    fake.require(fake.asarray(True), ValueError)
+    fake.require(fake.asarray(False), lambda: KeyError("the first"))
+    fake.require(fake.asarray(False), ValueError)
+    with pytest.raises(KeyError, match="the first"):
+        fake.to_host(array)
+    assert fake.to_host(array).shape == (0,)
+
+
+def test_whoever_reads_nothing_is_told_too(fake: Any) -> None:
+    fake.require(fake.asarray(False), lambda: KeyError("the first"))
+    for _ in range(MOST - 1):
+        fake.require(fake.asarray(True), ValueError)
+    with pytest.raises(KeyError, match="the first"):
+        fake.require(fake.asarray(True), ValueError)
 
 
 class Dropping(mg.Cell):
@@ -174,8 +208,8 @@ def test_random_numbers_are_those_of_numpy(engine: str, fake: Any) -> None:
 
 
 @pytest.mark.parametrize("checkpoint_every", [None, 2])
-def test_a_cell_that_looks_things_up_waits_once_a_call(checkpoint_every: int | None, cuda: Any) -> None:
-    """To see whether an integer was out of range; after the loop, and never in the backward."""
+def test_a_cell_that_looks_things_up_waits_for_nothing(checkpoint_every: int | None, cuda: Any, fake: Any) -> None:
+    """Whether an integer was out of range is told when a number is read."""
 
     class Looking(mg.Cell):
         def __init__(self) -> None:
@@ -192,10 +226,13 @@ def test_a_cell_that_looks_things_up_waits_once_a_call(checkpoint_every: int | N
     x = mg.tensor(np.ones((STEPS, 3), "int64"))
     for _ in range(3):
         cuda.copied.clear()
-        loss = (layer(x)[0] ** 2).sum()
-        assert cuda.copied == ["minigrad.plan.cuda.executor"]
-        loss.backward()
-        assert len(cuda.copied) == 1
+        (layer(x)[0] ** 2).sum().backward()
+        assert cuda.copied == []
+        ys, _ = layer(x * 4)
+        with pytest.raises(IndexError):
+            ys.numpy()
+        fake.questions = Questions(fake.xp)  # as above
+    assert layer(x)[0].numpy().shape == (STEPS, 3, 3)
 
 
 def test_the_stand_in_sees_a_copy_during_a_capture(cuda: Any, fake: Any) -> None:

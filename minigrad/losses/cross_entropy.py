@@ -41,7 +41,7 @@ def cross_entropy(
 
     Raises:
         ValueError, TypeError: a shape, dtype or option does not fit.
-        IndexError: a target is no class. Finding out makes the host wait for the device.
+        IndexError: a target is no class. On a GPU this comes with the next number that is read.
 
     >>> from minigrad.losses import cross_entropy
     >>> logits = mg.tensor([[2.0, 0.0], [0.0, 0.0]], requires_grad=True)

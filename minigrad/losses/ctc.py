@@ -65,7 +65,7 @@ def ctc(
 
     Raises:
         ValueError, TypeError: a shape, dtype, length or option does not fit.
-        IndexError: a label is the blank or no class. Finding out makes the host wait for the device.
+        IndexError: a label is the blank or no class. On a GPU this comes with the next number that is read.
 
     >>> from minigrad.losses import ctc
     >>> frames = mg.log(mg.full((2, 1, 2), 0.5))  # "a-", "-a", "aa" and "--" have 1/4 each

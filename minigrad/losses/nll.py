@@ -42,7 +42,7 @@ def nll(
 
     Raises:
         ValueError, TypeError: a shape, dtype or option does not fit.
-        IndexError: a target is no class. Finding out makes the host wait for the device.
+        IndexError: a target is no class. On a GPU this comes with the next number that is read.
 
     >>> from minigrad.losses import nll
     >>> loss = nll(mg.log(mg.tensor([[0.5, 0.5], [0.2, 0.8]])), mg.tensor([0, 1]))

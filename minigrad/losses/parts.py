@@ -101,8 +101,8 @@ def check_indices(
 ) -> None:
     """Raise unless all of `indices` (where `counted`) are in [0, stop) and none is `but_not`.
 
-    A wrong index would wrap around to another class in silence. The answer is one boolean that the host has to wait
-    for: on a GPU about the price of `loss.item()`.
+    A wrong index would wrap around to another class in silence. On a GPU the error comes with the next number that is
+    read, as a rule the loss: nothing waits for it before.
     """
     data = indices.data
     wrong = (data < 0) | (data >= stop)
@@ -110,13 +110,16 @@ def check_indices(
         wrong = wrong | (data == but_not)
     if counted is not None:
         wrong = wrong & counted.data
-    if data.size and Tensor(wrong.any()).item():
+
+    def error() -> IndexError:
         found = sorted({int(index) for index in indices.numpy()[Tensor(wrong).numpy()]})
         listed = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         besides = "" if but_not is None else f" other than {but_not}, the blank"
         if but_not is None and found[0] < 0:
             besides = f". If {found[0]} marks what shall not count, pass ignore_index={found[0]}"
-        raise IndexError(f"{name} hold {listed}; with {stop} classes they must be in [0, {stop}){besides}")
+        return IndexError(f"{name} hold {listed}; with {stop} classes they must be in [0, {stop}){besides}")
+
+    indices.backend.require(~wrong.any(), error)
 
 
 def check_integers(name: str, values: Tensor) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
-from minigrad.ops import astype, clip, square, sum
+from minigrad.ops import add, astype, clip, square, sum
 from minigrad.optimizers._arguments import is_number, listed, no_parameters, plain_value
 from minigrad.tape import no_grad
 from minigrad.tensor import Tensor
@@ -37,19 +38,26 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     Source: Pascanu, Mikolov and Bengio, On the Difficulty of Training Recurrent Neural Networks (2013), algorithm 1.
     """
     max_norm = _checked("max_norm", max_norm)
-    members = _with_gradients(params)
-    with no_grad():
-        squares = [sum(square(astype(gradient, "float64"))) for _, gradient in members]
-        if not squares:
-            return 0.0
-        total = squares[0]
-        for term in squares[1:]:
-            total = total + term
-        norm = math.sqrt(total.item())
-        if norm > max_norm and math.isfinite(norm):
-            for parameter, gradient in members:
-                parameter.grad = gradient * (max_norm / norm)
+    params = listed(params)
+    total = sum_of_squares(params)
+    norm = 0.0 if total is None else math.sqrt(total.item())
+    scale_grads(params, norm, max_norm)
     return norm
+
+
+def sum_of_squares(params: Iterable[Tensor]) -> Tensor | None:
+    """Of all elements of all gradients, in float64; None without gradients. The host does not wait for it."""
+    with no_grad():
+        squares = [sum(square(astype(gradient, "float64"))) for _, gradient in _with_gradients(params)]
+        return reduce(add, squares) if squares else None
+
+
+def scale_grads(params: Iterable[Tensor], norm: float, max_norm: float) -> None:
+    """What `clip_grad_norm` does with gradients of this norm."""
+    if norm > max_norm and math.isfinite(norm):
+        with no_grad():
+            for parameter, gradient in _with_gradients(params):
+                parameter.grad = gradient * (max_norm / norm)
 
 
 def clip_grad_value(params: Iterable[Tensor], limit: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
@@ -23,13 +24,23 @@ class Outcome:
 
     Attributes:
         loss: a tensor of one element.
-        value: the same as a number.
-        sums: for "loss" and each metric its sum and what to divide it by.
+        size: how many examples the batch holds.
+        metrics: for each metric its sum and what to divide it by; among them may be the loss.
     """
 
     loss: Tensor
-    value: float
-    sums: dict[str, tuple[float, float]]
+    size: int
+    metrics: dict[str, tuple[float, float]]
+
+    @cached_property
+    def value(self) -> float:
+        """The loss as a number. To read it the host waits for the device, once."""
+        return float(self.loss.item())
+
+    @property
+    def sums(self) -> dict[str, tuple[float, float]]:
+        """For "loss" and each metric its sum and what to divide it by."""
+        return {"loss": (self.value * self.size, self.size), **self.metrics}
 
     @classmethod
     def of(cls, result: Any, batch: Any) -> Outcome:
@@ -51,9 +62,8 @@ class Outcome:
             )
         if taken := [name for name in metrics if name in COLUMNS]:
             raise ValueError(f"a metric cannot be called {taken[0]!r}: the record of an update has that of its own")
-        value, size = float(loss.item()), _size(batch)
-        sums = {name: _sum_of(name, metric, size) for name, metric in metrics.items()}
-        return cls(loss, value, {"loss": (value * size, size), **sums})
+        size = _size(batch)
+        return cls(loss, size, {name: _sum_of(name, metric, size) for name, metric in metrics.items()})
 
     @property
     def values(self) -> dict[str, float]:

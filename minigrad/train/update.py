@@ -9,7 +9,9 @@ from typing import Any
 
 from minigrad.backend import backend_of, random_state
 from minigrad.nest import map_nest
-from minigrad.optimizers import clip_grad_norm
+from minigrad.ops import astype, reshape, stack
+from minigrad.optimizers.clip import scale_grads, sum_of_squares
+from minigrad.tape import no_grad
 from minigrad.tensor import Tensor
 from minigrad.train.history import Progress
 from minigrad.train.metrics import Outcome
@@ -59,9 +61,10 @@ class Updater:
                 "no parameter of the model has a gradient: the loss that step(model, batch) returned does not depend "
                 "on them, was detached, or was computed under no_grad()"
             )
-        norm = clip_grad_norm(parameters, math.inf if self.clip_norm is None else self.clip_norm)
+        outcome.value, norm = _read(outcome.loss, sum_of_squares(parameters))
         if not (math.isfinite(outcome.value) and math.isfinite(norm)):
             raise NonFiniteError(self._explained(batch, progress, outcome, norm, draws))
+        scale_grads(parameters, norm, math.inf if self.clip_norm is None else self.clip_norm)
         outcome.loss = outcome.loss.detach()  # so that what it was computed from is not kept until the next update
         for parameter in parameters:
             parameter.grad = settled(parameter.grad)
@@ -119,6 +122,14 @@ class Updater:
         for parameter in self.model.parameters():
             if not parameter.data.flags.c_contiguous:
                 parameter.data = parameter.backend.xp.ascontiguousarray(parameter.data)
+
+
+def _read(loss: Tensor, squares: Tensor | None) -> tuple[float, float]:
+    """The loss and the norm of the gradients as numbers, in one copy: the host waits for the device once."""
+    assert squares is not None
+    with no_grad():
+        value, square = stack([reshape(astype(loss, "float64"), ()), squares]).numpy().tolist()
+    return value, math.sqrt(square)
 
 
 def settled(nest: Any) -> Any:

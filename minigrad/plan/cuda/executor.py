@@ -157,15 +157,21 @@ class CudaExecutor:
         return run
 
     def _check_indices(self, memory: Memory, *given: Any) -> None:
-        """Raise if an index was out of range.
+        """Raise if an index was out of range: with the next number that is read, so that nothing waits for it here."""
+        if self.schedule.flag is None:
+            return
+        flag = memory.arrays[self.schedule.flag.number]
 
-        This waits for the device: once a call, after all steps, and only where integers are looked up in the step.
-        """
-        flag = self.schedule.flag
-        if flag is not None and int(memory.arrays[flag.number][0]):
-            memory.arrays[flag.number].fill(0)
-            Executor(self.program, self.backend, self.checkpoint_every).forward(*given)  # says which
-            raise IndexError("an index is out of range")
+        def error() -> Exception:
+            try:
+                Executor(self.program, self.backend, self.checkpoint_every).forward(*given)  # says which
+                self.backend.to_host(flag)  # and what it has asked is answered
+            except IndexError as found:
+                return found
+            return IndexError("an index is out of range")
+
+        self.backend.require((flag == 0).all(), error)
+        flag.fill(0)
 
     def _check_places(self, x: Any, states: list[Any], leaves: list[Any]) -> None:
         """Raise unless all that is given is on the current device."""

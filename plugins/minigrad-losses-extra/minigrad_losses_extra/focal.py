@@ -39,7 +39,7 @@ def focal(
 
     Raises:
         ValueError, TypeError: a shape, dtype or option does not fit.
-        IndexError: a target is no class. Finding out makes the host wait for the device.
+        IndexError: a target is no class. On a GPU this comes with the next number that is read.
 
     >>> from minigrad_losses_extra import focal
     >>> logits = mg.log(mg.tensor([[0.9, 0.1], [0.4, 0.6]]))
