@@ -278,3 +278,31 @@ def test_a_reason_is_that_of_the_call() -> None:
 def test_checkpoint_every_is_a_number_of_steps(steps: Any) -> None:
     with pytest.raises(ValueError, match="checkpoint_every is a number of steps, an integer of 1 or more, or None"):
         mg.Recurrent(mg.RNNCell(2, 3), checkpoint_every=steps)
+
+
+@mg.primitive
+def spread(xp: Any, x: Any, /) -> Any:
+    """Times the elements of a list."""
+    return x * [1.0, 2.0, 3.0]
+
+
+mg.defvjp(spread, lambda g, x: (g * mg.tensor([1.0, 2.0, 3.0], dtype="float64")).sum(axis=-1, keepdims=True))
+
+
+@pytest.mark.host_only("a device takes no lists")
+def test_the_shape_of_a_list_is_seen_in_a_trace() -> None:
+    class Spreading(mg.Cell):
+        def __init__(self) -> None:
+            self.w = mg.Parameter(mg.normal(shape=(2, 1)))
+
+        def init_state(self, batch_size: int) -> Any:
+            return mg.zeros((batch_size, 1))
+
+        def step(self, x: mg.Tensor, h: Any) -> Any:
+            h = mg.tanh(x @ self.w + h)
+            return spread(h), h
+
+    cell, x = Spreading(), mg.ones((4, 2, 2))
+    plan, tape = (mg.Recurrent(cell, engine=engine)(x)[0].numpy() for engine in ("plan", "tape"))
+    assert plan.shape == (4, 2, 3)
+    np.testing.assert_allclose(plan, tape, rtol=1e-12)

@@ -108,7 +108,7 @@ def _abstract(value: Any) -> Any:
 
 def _elementwise(ufunc: Any, inputs: tuple[Any, ...]) -> Abstract:
     """The shape and dtype of an elementwise operation, found with one element of each array."""
-    shape = np.broadcast_shapes(*[x.shape for x in inputs if hasattr(x, "shape")])
+    shape = np.broadcast_shapes(*[x.shape if isinstance(x, Abstract) else np.shape(x) for x in inputs])
     made = ufunc(*[np.zeros(1, x.dtype) if hasattr(x, "shape") else x for x in inputs])
     return Abstract(shape, made.dtype)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.plan.native.places import Array
+from minigrad.plan.native.places import LARGEST_VECTOR, Array, whole_vectors
 from minigrad.plan.native.schedule import Schedule
 from minigrad.plan.native.source import scratch_offsets
 from minigrad.plan.native.tasks import matrix_shape
@@ -20,7 +20,6 @@ CHUNK_ROWS = 256
 """How many rows sums over steps should have at least, whatever memory that takes."""
 
 FOREVER = 1 << 62
-LARGEST_VECTOR = 64
 
 
 class Job(ctypes.Structure):
@@ -64,7 +63,7 @@ class Memory:
                 self.periods[array.number] = entries[array.kind]
         _, self.scratch_row = scratch_offsets(schedule)
         self.scratch = aligned((self.scratch_row * self.batch,), real)
-        sizes = [k * -(-n // 16) * 16 for k, n in (matrix_shape(value) for value, _ in schedule.packed)]
+        sizes = [k * whole_vectors(n) for k, n in (matrix_shape(value) for value, _ in schedule.packed)]
         self.packed = [aligned((size,), real) for size in sizes]
         self.packed_addresses = np.array([address(array) for array in self.packed], np.uint64)
         self.matrices = np.zeros(len(self.packed), np.uint64)

@@ -51,7 +51,9 @@ def work(value: Value, rows: Rows) -> int:
     """About how many multiplications and additions of vectors' elements an operation on a row is worth."""
     if value.name in PRODUCTS:
         return 2 * rows.width(value) * int(value.values[0].shape[-1])
-    return 8 * max(rows.width(v) for v in (value, *rows.operands(value)) if isinstance(v, Value) and v.level > 0)
+    return 8 * max(
+        [rows.width(v) for v in (value, *rows.operands(value)) if isinstance(v, Value) and v.level > 0] or [1]
+    )
 
 
 def checks(value: Value) -> bool:

@@ -46,6 +46,10 @@ BROADCAST, EXPAND_DIMS, MULTIPLY = map(_primitive, (ops.broadcast_to, ops.expand
 ASTYPE = _primitive(ops.elementwise._astype)
 
 
+SHARP = MASKS | {"sign", "argmax"}
+"""Operations whose result jumps."""
+
+
 class NotExpressibleError(Exception):
     """A program cannot be written in C; says which operation stops it."""
 

@@ -2,7 +2,8 @@
 
 A stage begins with products and other operations on rows that are in memory, and goes on with loops over columns, one
 for each width. What is computed element by element is computed right in the loop that needs it and never stored, unless
-somebody else needs it too: a later stage, the backward, the next step, a row operation, a sum, or the caller.
+somebody else needs it too: the next step, a row operation, a sum, the caller, or a later stage or the backward to which
+it would cost more to compute it anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from minigrad.plan.native.schedule import Schedule
 
 
-CHEAP = 2
+MOST_READ = 2
 """How many values in memory may be read to compute one anew instead of storing it."""
 
 
@@ -69,8 +70,7 @@ class Phase:
 
     def keep(self, value: Value) -> None:
         """Have a value in memory that lasts until the backward; of a slice, what it is a slice of."""
-        while self._is_moved(value) and value.name != "assemble":
-            (value,) = self.rows.varying(value)
+        value = self.rows.whole(value)
         if value.level is not Level.CONSTANT and not self.is_there(value) and value.index not in self.places:
             self.want(value, Place(self.schedule.array("saved", value)))
             self.places.setdefault(value.index, self._wanted[-1][1])
@@ -199,16 +199,20 @@ class Phase:
     def _is_cheap(self, value: Value) -> bool:
         """Whether computing a value anew, from little that is in memory, costs no more than to store and read it."""
         found: set[int] = set()
+        seen: set[int] = set()
         stack = [value]
         while stack:
             at = stack.pop()
+            if at.index in seen:
+                continue
+            seen.add(at.index)
             if self.is_there(at) or at.index in self.places or self.rows.is_operation(at):
                 found |= {at.index} if self.rows.width(at) > 1 else set()
             elif at.level is not Level.CONSTANT:
-                if not (self._is_moved(at) or self.rows.is_cheap(at)):
+                if not (self._is_moved(at) or self.rows.is_arithmetic(at)):
                     return False
                 stack += self.rows.varying(at)
-        return len(found) <= CHEAP
+        return len(found) <= MOST_READ
 
     def _operation(self, value: Value) -> None:
         if value.index in self._operations:

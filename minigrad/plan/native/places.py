@@ -10,6 +10,15 @@ import numpy as np
 from minigrad.plan.graph import Value
 from minigrad.plan.native.sums import Base
 
+LARGEST_VECTOR = 64
+"""Bytes; where arrays begin, and what packed matrices are cut into."""
+
+
+def whole_vectors(count: int) -> int:
+    """So many floats, and as many more as fill the last of the largest vectors."""
+    floats = LARGEST_VECTOR // 4
+    return -(-count // floats) * floats
+
 
 @dataclass(frozen=True)
 class Array:
@@ -19,8 +28,8 @@ class Array:
         number: its place among the arguments.
         kind: `"given"` (for each step, by the caller), `"carry"`, `"carried"` (state and its gradient, between steps),
             `"saved"` (for the backward), `"output"` (for the caller), `"chunk"` (for the steps computed at once),
-            `"scratch"` (for a thread's rows at one step), `"constant"`, `"total"`, `"flag"` (not 0 if an index was out
-            of range).
+            `"scratch"` (for a thread's rows, or one of them, at one step), `"constant"`, `"total"`, `"flag"` (not 0 if
+            an index was out of range).
         value: what is in it.
         row: elements from one sequence's row to the next one's; 0 if all have the same.
         dtype: of an element: integers have 64 bits, booleans are floating-point numbers, 1 or 0.

@@ -98,8 +98,21 @@ class Rows:
             )
         return self._vectors[value.index]
 
-    def is_cheap(self, value: Value) -> bool:
-        """Whether a value is better computed where it is needed than kept."""
+    def whole(self, value: Value) -> Value:
+        """What a slice, or the like, is a part of; of anything else the value itself."""
+        while (parts := self._parts(value)) and len(parts) == 1:
+            (value,) = parts
+        return value
+
+    def _parts(self, value: Value) -> list[Value]:
+        """What a moved value is made of."""
+        try:
+            return self.varying(value) if self.is_moved(value) and value.name != "assemble" else []
+        except NotExpressibleError:
+            return []  # which is said where it is computed
+
+    def is_arithmetic(self, value: Value) -> bool:
+        """Whether to compute a value costs no more than to read it from memory."""
         return not value.is_source and self.is_vector(value) and value.name not in COSTLY
 
     def is_operation(self, value: Value) -> bool:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.plan.graph import Value, is_draw
+from minigrad.plan.graph import Level, Value, is_draw
 from minigrad.plan.native.operations import work
-from minigrad.plan.native.parts import NotExpressibleError, is_integer
+from minigrad.plan.native.parts import SHARP, NotExpressibleError, is_integer
 from minigrad.plan.native.phase import Phase
 from minigrad.plan.native.places import Array, Place
 from minigrad.plan.native.rows import Rows, check
@@ -118,25 +118,31 @@ class Schedule:
     # --- phases
 
     def kept(self) -> list[Value]:
-        """What the backward needs of the forward, without what it can as well compute anew from the rest of that."""
+        """What the backward needs of the forward, without what it can as well compute anew from the rest of that.
+
+        What is compared is kept: computed anew it may round otherwise, and the maximum be equal to none of its values.
+        What is computed from parameters is kept: they may have been changed in place since.
+        """
         saved = {value.index: value for value in self.program.saved}
+        values = [value for values in self.program.bins.values() for value in values]
+        compared = {self.rows.whole(v).index for value in values if value.name in SHARP for v in value.values}
         for value in self.program.saved:
             roots = self._roots(value)
-            if roots and all(root.index in saved or root.index in self.places for root in roots):
+            there = all(root.index in saved or root.index in self.places for root in roots)
+            if roots and there and value.index not in compared:
                 del saved[value.index]
         return list(saved.values())
 
     def _roots(self, value: Value) -> list[Value]:
         """What a value can be computed from anew: its operands, and of a slice what it is a slice of."""
         try:
-            return [self._whole(operand) for operand in self.rows.varying(value)] if self.rows.is_cheap(value) else []
+            if not self.rows.is_arithmetic(value):
+                return []
+            operands = [operand for operand in self.rows.operands(value) if isinstance(operand, Value)]
         except NotExpressibleError:
             return []  # which is said where it is computed
-
-    def _whole(self, value: Value) -> Value:
-        while self.rows.is_moved(value) and value.name != "assemble":
-            (value,) = self.rows.varying(value)
-        return value
+        fixed = any(operand.level is Level.CONSTANT for operand in operands)
+        return [] if fixed else [self.rows.whole(operand) for operand in operands]
 
     def _forward(self) -> Phase:
         step, program = self.step, self.program

@@ -7,13 +7,10 @@ from typing import Any
 
 from minigrad.plan.native.expressions import pointer
 from minigrad.plan.native.phase import Phase
-from minigrad.plan.native.places import Array, Columns, Place, RowOperation, Sum
+from minigrad.plan.native.places import Array, Columns, Place, RowOperation, Sum, whole_vectors
 from minigrad.plan.native.scalars import stored
 from minigrad.plan.native.schedule import Schedule
 from minigrad.plan.native.tasks import at_each_step, element, matrix_shape, product_call
-
-LANES = 16
-"""Elements of the largest vectors."""
 
 IN_TIME = frozenset({"given", "carry", "carried", "saved", "output", "chunk"})
 """Kinds of arrays that have a place for each of several steps."""
@@ -48,10 +45,10 @@ def scratch_offsets(schedule: Schedule) -> tuple[dict[int, int], int]:
     offsets, total = {}, 0
     scratch = [array for array in schedule.arrays if array.kind == "scratch"]
     # For their alignment first those that are whole vectors, and then the largest elements.
-    for array in sorted(scratch, key=lambda array: (array.row % LANES != 0, -array.dtype.itemsize)):
+    for array in sorted(scratch, key=lambda array: (array.row != whole_vectors(array.row), -array.dtype.itemsize)):
         offsets[array.number] = total
         total += array.row * (array.dtype.itemsize // schedule.real.itemsize)
-    return offsets, -(-total // LANES) * LANES
+    return offsets, whole_vectors(total)
 
 
 # --- one phase

@@ -48,7 +48,7 @@ class Base:
 
     def finished(self, array: Any) -> Any:
         """The sum of the value, from what the code gives."""
-        order, axes = self._rest
+        order, axes = self._left_to_do
         if order:
             array = array.transpose(order)
         if axes:
@@ -56,7 +56,7 @@ class Base:
         return array if array.shape == self.value.shape else array.reshape(self.value.shape)
 
     @cached_property
-    def _rest(self) -> tuple[list[int], tuple[int, ...]]:
+    def _left_to_do(self) -> tuple[list[int], tuple[int, ...]]:
         """The order to put the axes in, and those to sum over."""
         if self.how == "apart" and self.axis is not None:
             order = [*range(1, len(self.shape))]

@@ -1,7 +1,7 @@
 """What a thread does at each step: products over all its rows, and between two products everything else row by row.
 
-All that comes between two products is one loop over rows. What is needed in that loop alone has memory for one row,
-which stays in the nearest cache however many rows there are.
+All that comes between two products is one loop over rows. What is needed in that loop alone uses the memory of one
+row, which stays in the nearest cache however many rows there are.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def _tasks(phase: Phase, number: int) -> list[Task]:
     tasks = []
     for operation in stage.operations:
         if operation.batched:
-            tasks.append(Task([], {operation.place: None}, False))
-        elif operation.packed is not None:
+            continue  # it is done before the loop over steps
+        if operation.packed is not None:
             tasks.append(_product(operation, phase))
         else:
             tasks.append(_operation(operation, phase))

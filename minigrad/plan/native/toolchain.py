@@ -217,7 +217,7 @@ def _load(source: str, flags: tuple[str, ...]) -> ctypes.CDLL | NativeUnavailabl
         return compiler
     own = [] if compiler in _without_own else _own_processor()
     found = _load_by(compiler, source, [*own, *flags])
-    if own and isinstance(found, NativeUnavailable) and "native" in found.reason:
+    if own and isinstance(found, NativeUnavailable):
         plain = _load_by(compiler, source, flags)  # not every compiler knows every processor that it runs on
         if isinstance(plain, ctypes.CDLL):
             _without_own.add(compiler)
