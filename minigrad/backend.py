@@ -112,11 +112,13 @@ class CuPyBackend(Backend):
     Attributes:
         tf32: whether products of float32 may round their factors to TF32's 10 bits of mantissa: only where the
             environment has `CUPY_TF32=1`, which CuPy follows too.
+        storage: `"float16"` or `"bfloat16"`, in which plans keep what they can; None: as `MINIGRAD_STORAGE` says.
     """
 
     name = "cupy"
     compiles = "cuda"
     tf32: bool = False
+    storage: str | None = None
 
     def __init__(self) -> None:
         try:

@@ -88,16 +88,20 @@ def _making(backend: Backend, dtype: Any) -> AbstractContextManager[Any]:
 _AS_IT_IS = nullcontext()
 
 
+_MIXED = ("Implicit conversion to a NumPy array", "Unsupported type <class 'numpy.ndarray'>")
+"""What CuPy says where its arrays meet NumPy's."""
+
+
 def checked_step(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     """`cell.step`, or an error that says what it should have returned."""
     try:
         result = cell.step(x, state)
     except TypeError as error:
-        if "Implicit conversion to a NumPy array" not in str(error):
+        if not any(words in str(error) for words in _MIXED):
             raise
         raise TypeError(
-            f"{type(cell).__name__}.step gives an array of the GPU to NumPy ({error}). Compute with minigrad's "
-            "functions, mg.tanh and the like, which run where their tensors are"
+            f"{type(cell).__name__}.step gives an array of the GPU to NumPy, or one of NumPy to the GPU ({error}). "
+            "Compute with minigrad's functions, mg.tanh and the like, which run where their tensors are"
         ) from error
     if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
         raise TypeError(

@@ -177,15 +177,20 @@ def test_arrays_of_two_devices_in_an_operation(cuda: Any, fake: Any, monkeypatch
 
 
 @pytest.mark.parametrize("engine", ["auto", "tape"])
-def test_a_cell_that_gives_the_gpus_array_to_numpy_is_named(engine: str) -> None:
+@pytest.mark.parametrize(
+    "mixed",
+    [lambda x: mg.tensor(np.asarray(x.data)), lambda x: mg.Tensor(x.data + np.ones(x.shape, "float32"))],
+    ids=["to NumPy", "from NumPy"],
+)
+def test_a_cell_that_mixes_the_gpus_arrays_with_numpys_is_named(mixed: Any, engine: str) -> None:
     class Leaking(mg.Cell):
         def init_state(self, batch_size: int) -> mg.Tensor:
             return mg.zeros((batch_size, 2))
 
         def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
-            return x, mg.tensor(np.asarray(x.data)) + state
+            return x, mixed(x) + state
 
-    with pytest.raises(TypeError, match=r"Leaking\.step gives an array of the GPU to NumPy .* mg\.tanh"):
+    with pytest.raises(TypeError, match=r"Leaking\.step gives an array of the GPU to NumPy, or .* mg\.tanh"):
         mg.Recurrent(Leaking(), engine=engine)(data())
 
 
