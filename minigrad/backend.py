@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import BackendUnavailableError
+from minigrad.gpu import check_device
 from minigrad.questions import Questions
 from minigrad.within import Within
 
@@ -50,6 +51,9 @@ class Backend:
         """Raise an error unless `right`, a boolean, is true: now, or on a device with the next number that is read."""
         if not right:
             raise error()
+
+    def answer(self) -> None:
+        """Read now what `require` has left for later."""
 
     def add_at(self, buffer: Array, index: Any, values: Array) -> None:
         """`buffer[index] += values` in place, where an element named twice receives both values."""
@@ -129,13 +133,7 @@ class CuPyBackend(Backend):
                 f"{error}). Install it for your CUDA version: pip install 'minigrad[cuda12]' or "
                 "pip install 'minigrad[cuda13]'; or use the numpy backend."
             ) from error
-        try:
-            devices = cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise BackendUnavailableError(_no_device(str(error))) from error
-        if not devices:
-            raise BackendUnavailableError(_no_device("no device is visible"))
-        _check_capability(cupy)
+        check_device(cupy)
         self.xp = cupy
         self.array_types = (cupy.ndarray,)
         self.tf32 = os.environ.get("CUPY_TF32") == "1"
@@ -148,6 +146,9 @@ class CuPyBackend(Backend):
 
     def require(self, right: Array, error: Callable[[], Exception]) -> None:
         self.questions.ask(right, error)
+
+    def answer(self) -> None:
+        self.questions.answer()
 
     def add_at(self, buffer: Array, index: Any, values: Array) -> None:
         self.xp.add.at(buffer, index, values)
@@ -176,31 +177,6 @@ class CuPyBackend(Backend):
         if key not in self._sides:
             self._sides[key] = self.xp.cuda.Stream(non_blocking=True)
         return self._sides[key]
-
-
-OLDEST = {11: 35, 12: 50, 13: 75}
-"""The oldest compute capability, times 10, that the libraries of a CUDA version are built for."""
-
-
-def _check_capability(cupy: Any) -> None:
-    major = cupy.cuda.runtime.runtimeGetVersion() // 1000
-    capability, oldest = cupy.cuda.Device().compute_capability, OLDEST.get(major, OLDEST[13])
-    if int(capability) < oldest:
-        raise BackendUnavailableError(
-            f"this GPU has compute capability {capability[:-1]}.{capability[-1]}, and CUDA {major} needs "
-            f"{oldest // 10}.{oldest % 10} or newer. Install CuPy for an older CUDA, choose another GPU with "
-            "CUDA_VISIBLE_DEVICES, or use the numpy backend."
-        )
-
-
-def _no_device(reason: str) -> str:
-    what = "no CUDA device"
-    if "InsufficientDriver" in reason:
-        what = "no NVIDIA driver, or one that is too old for it, and so no CUDA device"
-    return (
-        f"CuPy is installed, but it finds {what} ({reason}). The cupy backend needs an NVIDIA GPU "
-        "with its driver; check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use the numpy backend."
-    )
 
 
 # --- which backends there are, and which one is current -----------------------------------------------------

@@ -7,11 +7,22 @@ next: in training the loss.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 MOST = 256
 """How many may be open: who never reads a number has them read after so many."""
+
+SMALL = 1 << 20
+"""Up to so many bytes what is read is put beside the answers, to come in one copy."""
+
+
+class _Open(threading.local):
+    """The open questions of a thread, by device."""
+
+    def __init__(self) -> None:
+        self.on: dict[int, list[tuple[Any, Callable[[], Exception]]]] = {}
 
 
 class Questions:
@@ -23,13 +34,19 @@ class Questions:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
-        self._open: list[tuple[Any, Callable[[], Exception]]] = []
+        self._open = _Open()
 
     def ask(self, right: Any, error: Callable[[], Exception]) -> None:
         """Note a condition, an array of one boolean, and the error for the case that it does not hold."""
-        self._open.append((right, error))
-        if len(self._open) > MOST:
+        asked = self._open.on.setdefault(right.device.id, [])
+        asked.append((right, error))
+        if len(asked) > MOST:
             self.read(right)
+
+    def answer(self) -> None:
+        """Read what is open, for whoever must not be told of it later."""
+        for asked in list(self._open.on.values()):
+            self.read(asked[0][0])
 
     def read(self, array: Any) -> Any:
         """An array's values on the host.
@@ -37,13 +54,16 @@ class Questions:
         Raises:
             What was noted for the first condition that does not hold.
         """
-        asked, self._open = self._open, []
+        device = array.device.id
+        asked = self._open.on.get(device)
         if not asked:
             return array.get()
-        parts = [self.xp.ascontiguousarray(array).reshape(-1).view("uint8")]
+        small = array.nbytes <= SMALL
+        parts = [self.xp.ascontiguousarray(array).reshape(-1).view("uint8")] if small else []
         parts += [right.reshape(1).view("uint8") for right, _ in asked]
         host = self.xp.concatenate(parts).get()
+        del self._open.on[device]
         for answer, (_, error) in zip(host[-len(asked) :], asked, strict=True):
             if not answer:
                 raise error()
-        return host[: -len(asked)].view(array.dtype).reshape(array.shape)
+        return host[: -len(asked)].view(array.dtype).reshape(array.shape) if small else array.get()

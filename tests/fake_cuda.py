@@ -261,7 +261,7 @@ class FakeCudaBackend(StrictBackend):
     compiles = "cuda"
     tf32 = False
     aside, join, _side, place = CuPyBackend.aside, CuPyBackend.join, CuPyBackend._side, CuPyBackend.place
-    to_host, require = CuPyBackend.to_host, CuPyBackend.require
+    to_host, require, answer = CuPyBackend.to_host, CuPyBackend.require, CuPyBackend.answer
 
     def __init__(self) -> None:
         self.xp = Namespace()

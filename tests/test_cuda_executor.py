@@ -177,6 +177,30 @@ def test_rows_in_several_launches(monkeypatch: pytest.MonkeyPatch) -> None:
         compare(*pair(cell), Case(cell))
 
 
+def test_a_kernel_counts_its_elements_without_going_round() -> None:
+    """After its last element a thread adds as many as all threads together have, and compares."""
+    assert np.iinfo(np.int32).max + 1 >= 2 * cuda_executor.MOST_ELEMENTS
+
+
+def test_other_sizes_and_second_runs_have_graphs_too() -> None:
+    layer = mg.Recurrent(mg.LSTMCell(2, 5), engine="plan")
+    launched = mg.get_backend().xp.cuda.counts
+
+    def step(*steps: int) -> None:
+        outputs = [layer(mg.normal(shape=(n, 3, 2)))[0].sum() for n in steps]
+        for y in outputs:
+            y.backward()
+
+    for steps in ((5,), (4,), (5, 5)):
+        for _ in range(3):
+            step(*steps)
+    launched.clear()
+    step(5)
+    step(4)
+    step(5, 5)
+    assert launched["graphs"] == 8
+
+
 def test_interleaved_runs_keep_their_own_memory() -> None:
     cell = mg.LSTMCell(2, 5)
     plan, tape = pair(cell)

@@ -95,6 +95,7 @@ def plan_for(
         def blank(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
             return Tensor(Abstract(shape, tensor.dtype), grad and tensor.requires_grad)
 
+        x.backend.answer()  # a trace takes any error for its own
         first, before = blank(x, x.shape[1:]), map_nest(lambda leaf: blank(leaf, leaf.shape), state)
         request = Request(first, before, grad, masked, return_states)
         return _compile(cell, request, x.backend, checkpoint_every, held)

@@ -27,8 +27,12 @@ from minigrad.plan.executor import Executor, draw, evaluate, memory_of, owned
 from minigrad.plan.native.places import Place
 from minigrad.plan.program import Program
 
-MOST_ELEMENTS = (1 << 31) - (1 << 20)
-"""How many elements a kernel computes at once: it counts them with 32 bits."""
+MOST_ELEMENTS = 1 << 30
+"""How many elements a kernel computes at once. It counts them with 31 bits, and a thread adds all of them once more."""
+
+MEMORIES = 4
+"""How many runs' memory, with the graphs that were captured in it, is kept for the next ones: for other numbers of
+steps, or where a layer runs several times before its backward."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -138,6 +142,8 @@ class CudaExecutor:
         memory = self._memory(steps)
         flags = None if alive is None else alive.astype(schedule.real)
         run = Run(steps, x, flags, known, memory, xp.cuda.get_current_stream(), Ready(xp))
+        if schedule.flag is not None:
+            memory.arrays[schedule.flag.number].fill(0)
         for array in schedule.arrays:
             if array.kind in ("constant", "matrix"):
                 memory.put(array, known[array.value.index])
@@ -163,15 +169,17 @@ class CudaExecutor:
         flag = memory.arrays[self.schedule.flag.number]
 
         def error() -> Exception:
+            drawn = random_state()
             try:
                 Executor(self.program, self.backend, self.checkpoint_every).forward(*given)  # says which
                 self.backend.to_host(flag)  # and what it has asked is answered
             except IndexError as found:
                 return found
+            finally:
+                set_random_state(drawn)
             return IndexError("an index is out of range")
 
         self.backend.require((flag == 0).all(), error)
-        flag.fill(0)
 
     def _check_places(self, x: Any, states: list[Any], leaves: list[Any]) -> None:
         """Raise unless all that is given is on the current device."""
@@ -333,15 +341,21 @@ class CudaExecutor:
     # --- memory
 
     def _memory(self, steps: int) -> Memory:
+        for memory in reversed(self.spare[:]):
+            if memory.steps == steps:
+                try:
+                    self.spare.remove(memory)
+                except ValueError:
+                    continue  # another thread was quicker
+                return memory
+        needed = self.schedule, self.in_loop, self.backend.xp, steps, min(self.checkpoint_every or steps, steps)
         try:
-            memory = self.spare.pop()
-        except IndexError:
-            memory = None
-        if memory is None or memory.steps != steps:
-            span = min(self.checkpoint_every or steps, steps)
-            memory = Memory(self.schedule, self.in_loop, self.backend.xp, steps, span, self.converter)
-        return memory
+            return Memory(*needed, self.converter)
+        except MemoryError:
+            self.spare.clear()
+            return Memory(*needed, self.converter)
 
     def release(self, run: Run) -> None:
         """Give the memory of a run back."""
-        self.spare[:] = [run.memory]
+        self.spare.append(run.memory)
+        del self.spare[:-MEMORIES]

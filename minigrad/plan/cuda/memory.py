@@ -46,8 +46,6 @@ class Memory:
         try:
             for number, shape in shapes.items():
                 self.arrays[number] = xp.empty(shape, dtype=schedule.arrays[number].dtype)
-            if schedule.flag is not None:
-                self.arrays[schedule.flag.number].fill(0)
             parts = max((total.base.parts for total in schedule.sums), default=1)
             self.ones = {schedule.real: xp.ones(span * schedule.batch * parts, dtype=schedule.real)}
             if converter is not None:

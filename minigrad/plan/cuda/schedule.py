@@ -25,8 +25,13 @@ _WHEN = {"saved": "all", "scratch": "step"}
 
 _RESERVED = frozenset(
     """tanh exp expm1 log log1p sqrt sin cos fabs pow larger smaller sigmoid softplus sign q j i first rows x alive
-    int float double long short char bool const new delete this class struct template auto register default switch
-    case for while do if else return break continue void static extern float16 bfloat16""".split()  # noqa: SIM905  # a list of names
+    int float double long short char bool const new delete this class struct template auto register default
+    switch case for while do if else return break continue void static extern float16 bfloat16 REAL STORAGE NAN
+    INFINITY LOAD STORE VM union signed unsigned inline enum friend mutable namespace operator private protected
+    public throw try catch typedef typeid typename using virtual volatile wchar_t and or not xor bitand bitor
+    compl and_eq or_eq xor_eq not_eq asm constexpr decltype explicit export goto nullptr noexcept sizeof
+    static_assert static_cast dynamic_cast const_cast reinterpret_cast alignas alignof thread_local
+    true false""".split()  # noqa: SIM905  # a list of names
 )
 
 
