@@ -208,20 +208,23 @@ def test_random_numbers_are_those_of_numpy(engine: str, fake: Any) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+class Looking(mg.Cell):
+    """It looks up vectors in its step."""
+
+    def __init__(self) -> None:
+        self.table, self.over = mg.Embedding(4, 3), mg.Linear(3, 3)
+
+    def init_state(self, batch_size: int) -> mg.Tensor:
+        return mg.zeros((batch_size, 3))
+
+    def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        state = mg.tanh(self.over(state) + self.table(x))
+        return state, state
+
+
 @pytest.mark.parametrize("checkpoint_every", [None, 2])
 def test_a_cell_that_looks_things_up_waits_for_nothing(checkpoint_every: int | None, cuda: Any, fake: Any) -> None:
     """Whether an integer was out of range is told when a number is read."""
-
-    class Looking(mg.Cell):
-        def __init__(self) -> None:
-            self.table, self.over = mg.Embedding(4, 3), mg.Linear(3, 3)
-
-        def init_state(self, batch_size: int) -> mg.Tensor:
-            return mg.zeros((batch_size, 3))
-
-        def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
-            state = mg.tanh(self.over(state) + self.table(x))
-            return state, state
 
     layer = mg.Recurrent(Looking(), engine="plan", checkpoint_every=checkpoint_every)
     x = mg.tensor(np.ones((STEPS, 3), "int64"))
@@ -239,17 +242,6 @@ def test_a_cell_that_looks_things_up_waits_for_nothing(checkpoint_every: int | N
 @pytest.mark.parametrize("checkpoint_every", [None, 2])
 def test_a_flag_that_a_backward_leaves_is_not_told_of_the_next_run(checkpoint_every: int | None) -> None:
     """A GPU adds gradients to wrong places without an error, and the generated kernels note them once more."""
-
-    class Looking(mg.Cell):
-        def __init__(self) -> None:
-            self.table = mg.Embedding(4, 3)
-
-        def init_state(self, batch_size: int) -> mg.Tensor:
-            return mg.zeros((batch_size, 3))
-
-        def step(self, x: mg.Tensor, state: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
-            state = mg.tanh(state + self.table(x))
-            return state, state
 
     layer = mg.Recurrent(Looking(), engine="plan", checkpoint_every=checkpoint_every)
     x = mg.tensor(np.ones((STEPS, 3), "int64"))
