@@ -7,6 +7,8 @@ What passes so has been computed by the plan's kernels, compiled for the CPU, as
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 
@@ -19,5 +21,7 @@ def pytest_collection(session: pytest.Session) -> None:
 
     made = fake_cuda.install(pytest.MonkeyPatch())  # until the process ends
     made.name = "strict"
+    # An index that is out of range is an error at once here, where a GPU takes another element and tells it later.
+    made.require = functools.partial(backends.Backend.require, made)
     backends._loaded["strict"] = made
     mg.set_backend("numpy")
