@@ -128,6 +128,20 @@ def unwritten_is_nan(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend.xp, "empty", filled)
 
 
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The stand-in for a GPU on which the CUDA executor runs, as the current backend."""
+    import fake_cuda  # not before a test wants it
+
+    return fake_cuda.install(monkeypatch)
+
+
+@pytest.fixture
+def cuda(fake: Any) -> Any:
+    """The stand-in's `cupy.cuda`."""
+    return fake.xp.cuda
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say once how many tests would have run on a GPU, and why they did not."""
     reports = [report for name in ("passed", "failed", "error") for report in terminalreporter.stats.get(name, [])]

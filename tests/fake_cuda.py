@@ -190,10 +190,10 @@ class Cuda:
         self.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         self.blas = Blas(self)
 
-    def Stream(self, non_blocking: bool = False) -> Stream:  # noqa: N802
+    def Stream(self, non_blocking: bool = False) -> Stream:  # noqa: N802  # CuPy's name
         return Stream(self, non_blocking)
 
-    def Device(self) -> SimpleNamespace:  # noqa: N802
+    def Device(self) -> SimpleNamespace:  # noqa: N802  # CuPy's name
         return SimpleNamespace(id=self.device, compute_capability="90")
 
     def get_current_stream(self) -> Stream:

@@ -30,19 +30,19 @@ class Blas:
         self.cublasDgemm_v2 = _Gemm(self, np.float64)
         self.cublasGemmEx = _GemmEx(self, np.float32)
 
-    def cublasCreate_v2(self, handle: Any) -> int:  # noqa: N802
+    def cublasCreate_v2(self, handle: Any) -> int:  # noqa: N802  # cuBLAS's name
         handle._obj.value = 77
         return 0
 
-    def cublasSetMathMode(self, handle: Any, mode: Any) -> int:  # noqa: N802
+    def cublasSetMathMode(self, handle: Any, mode: Any) -> int:  # noqa: N802  # cuBLAS's name
         self.mode = mode.value
         return 0
 
-    def cublasSetStream_v2(self, handle: Any, stream: Any) -> int:  # noqa: N802
+    def cublasSetStream_v2(self, handle: Any, stream: Any) -> int:  # noqa: N802  # cuBLAS's name
         self.stream, self.workspace = stream.value, 0
         return 0
 
-    def cublasSetWorkspace_v2(self, handle: Any, memory: Any, size: Any) -> int:  # noqa: N802
+    def cublasSetWorkspace_v2(self, handle: Any, memory: Any, size: Any) -> int:  # noqa: N802  # cuBLAS's name
         self.workspace = memory.value
         return 0
 

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-import fake_cuda
 import pytest
 from cuda_programs import plugin_cells
 from plan_cells import CELLS
@@ -21,10 +20,8 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The pretended `cupy.cuda`."""
+def _float64(fake: Any) -> None:
     mg.set_default_dtype("float64")
-    return fake_cuda.install(monkeypatch).xp.cuda
 
 
 class Gates(mg.Cell):

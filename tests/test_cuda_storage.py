@@ -7,7 +7,6 @@ from math import prod
 from types import SimpleNamespace
 from typing import Any
 
-import fake_cuda
 import fake_cuda_blas
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from minigrad.plan.cuda.storage import Converter, chosen
 
 pytestmark = [
     pytest.mark.host_only("it has a stand-in of its own"),
+    pytest.mark.usefixtures("fake"),
     pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ to compile the kernels for the CPU"),
 ]
 TYPES = {"float16": 2, "bfloat16": 14}
@@ -38,12 +38,6 @@ Three times as far with layer normalisation, which divides by what may be small.
 
 ALL = CELLS | RANDOM | plugin_cells() | OWN
 NAMED = ["rnn", "lstm", "gru", "gru-reset-before", "mgu", "layer_norm_lstm", "layer_norm_gru", "lstmp", "peephole_lstm"]
-
-
-@pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The pretended backend."""
-    return fake_cuda.install(monkeypatch)
 
 
 # --- conversions

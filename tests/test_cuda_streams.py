@@ -23,16 +23,8 @@ STEPS, B, I, H = 6, 3, 2, 5  # noqa: E741  # sizes of x and of the state
 
 
 @pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The pretended backend."""
+def _float64(fake: Any) -> None:
     mg.set_default_dtype("float64")
-    return fake_cuda.install(monkeypatch)
-
-
-@pytest.fixture
-def cuda(fake: Any) -> Any:
-    """The pretended `cupy.cuda`."""
-    return fake.xp.cuda
 
 
 def data() -> mg.Tensor:

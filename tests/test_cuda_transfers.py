@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-import fake_cuda
 import numpy as np
 import pytest
+from cuda_steps import STEPS, data, step
 
 import minigrad as mg
 from minigrad.questions import MOST, SMALL, Questions
@@ -15,32 +15,9 @@ from minigrad.train import Batches, Callback, Trainer
 
 pytestmark = [
     pytest.mark.host_only("it has a stand-in of its own"),
+    pytest.mark.usefixtures("fake"),
     pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ to compile the kernels for the CPU"),
 ]
-STEPS = 6
-
-
-@pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The pretended backend."""
-    return fake_cuda.install(monkeypatch)
-
-
-@pytest.fixture
-def cuda(fake: Any) -> Any:
-    """The pretended `cupy.cuda`."""
-    return fake.xp.cuda
-
-
-def data(steps: int = STEPS) -> Any:
-    return mg.normal(shape=(steps, 3, 2))
-
-
-def step(layer: Any, x: Any) -> None:
-    """A training step, without anything that wants to see a number."""
-    ys, _ = layer(x)
-    (ys * ys).sum().backward()
-    layer.zero_grad()
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
