@@ -126,13 +126,8 @@ class NarrowSection(Section):
 
     def _lies_narrow(self, value: Value) -> bool:
         """Whether a value's columns lie in narrow memory before a step is computed, or will when that is made."""
-        start, size = 0, self.rows.width(value)
-        while not self.is_there(value):
-            part = self._part(value, start, size)
-            if part is None:
-                return False
-            value, start = part
-        return self._is_own_state(value) or self._narrow_place(value) is not None
+        there = self._there(value)
+        return there is not None and (self._is_own_state(there) or self._narrow_place(there) is not None)
 
     def _narrow_place(self, value: Value) -> Place | None:
         """Where a value is narrow."""

@@ -169,13 +169,17 @@ class Phase:
 
     def _lies_in_memory(self, value: Value) -> bool:
         """Whether the rows of a value lie side by side in memory before a step is computed."""
+        return self._there(value) is not None
+
+    def _there(self, value: Value) -> Value | None:
+        """What is in memory before a step is computed and has a value's columns side by side; None if nothing has."""
         start, size = 0, self.rows.width(value)
         while not self.is_there(value):
             part = self._part(value, start, size)
             if part is None:
-                return False
+                return None
             value, start = part
-        return True
+        return value
 
     def _ask(self, wanted: Value, stage: int) -> None:
         """See to it that what a value is computed from is in memory, or can be computed in the same loop."""
