@@ -70,11 +70,11 @@ def profile(cell: str, size: Size, clock: Clock) -> None:
         made.add_row(what, microseconds(seconds), str(calls), microseconds(seconds * calls))
 
     batch = executor.schedule.batch
+    lane = executor.device.ready()
     for section in (*executor.schedule.sections["forward"], *executor.schedule.sections["backward"]):
         for item in section.work:
             part = SimpleNamespace(work=[item], in_loop=section.in_loop)
             rows = batch if section.in_loop else batch * size.steps
-            lane = executor.device.ready()
             seconds = device_seconds(partial(executor._once, lane, memory, part, 0, rows), clock, 50)
             name = (
                 f"product with {executor.schedule.name(item.matrix)}"
@@ -82,8 +82,8 @@ def profile(cell: str, size: Size, clock: Clock) -> None:
                 else f"kernel {item.name}"
             )
             row(f"{section.name}: {name}", seconds, size.steps if section.in_loop else 1)
-    for key, graph in memory.graphs.items():
-        row(f"graph of {key[0]}", device_seconds(graph.launch, clock, 10), 1)
+    for (name, _), graph in memory.graphs[lane].items():
+        row(f"graph of {name}", device_seconds(graph.launch, clock, 10), 1)
     row("train step, device", device_seconds(run.train, clock, 10), 1)
     begin = time.perf_counter()
     for _ in range(10):

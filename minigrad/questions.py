@@ -22,7 +22,8 @@ class _Open(threading.local):
     """The open questions of a thread, by device."""
 
     def __init__(self) -> None:
-        self.on: dict[int, list[tuple[Any, Callable[[], Exception]]]] = {}
+        self.on: dict[int, list[tuple[Any, Callable[[], Exception], Any]]] = {}
+        """Each with the stream that it is computed on."""
 
 
 class Questions:
@@ -39,7 +40,7 @@ class Questions:
     def ask(self, right: Any, error: Callable[[], Exception]) -> None:
         """Note a condition, an array of one boolean, and the error for the case that it does not hold."""
         asked = self._open.on.setdefault(right.device.id, [])
-        asked.append((right, error))
+        asked.append((right, error, self.xp.cuda.get_current_stream()))
         if len(asked) > MOST:
             self.read(right)
 
@@ -58,12 +59,16 @@ class Questions:
         asked = self._open.on.get(device)
         if not asked:
             return array.get()
+        current = self.xp.cuda.get_current_stream()
+        for stream in {stream.ptr: stream for _, _, stream in asked}.values():
+            if stream.ptr != current.ptr:
+                current.wait_event(stream.record())
         small = array.nbytes <= SMALL
         parts = [self.xp.ascontiguousarray(array).reshape(-1).view("uint8")] if small else []
-        parts += [right.reshape(1).view("uint8") for right, _ in asked]
+        parts += [right.reshape(1).view("uint8") for right, _, _ in asked]
         host = self.xp.concatenate(parts).get()
         del self._open.on[device]
-        for answer, (_, error) in zip(host[-len(asked) :], asked, strict=True):
+        for answer, (_, error, _) in zip(host[-len(asked) :], asked, strict=True):
             if not answer:
                 raise error()
         return host[: -len(asked)].view(array.dtype).reshape(array.shape) if small else array.get()

@@ -233,10 +233,12 @@ class Bidirectional(RecurrentLayer):
     def forward(self, x: Any, state: Any = None, lengths: Any = None, return_states: bool = False) -> Any:
         x = check_input(self.forward_layer.cell, x, axes=self.axes)
         ahead, back = _check_parts(state, 2, "Bidirectional", "(forward, backward)")
-        with x.backend.aside():
-            ys_ahead, *rest_ahead = self.forward_layer(x, ahead, lengths, return_states)
-        ys_back, *rest_back = self.backward_layer(x, back, lengths, return_states)
-        x.backend.join()
+        try:
+            with x.backend.aside():
+                ys_ahead, *rest_ahead = self.forward_layer(x, ahead, lengths, return_states)
+            ys_back, *rest_back = self.backward_layer(x, back, lengths, return_states)
+        finally:
+            x.backend.join()
         if not callable(self.merge):
             merged = _MERGES[self.merge](ys_ahead, ys_back)
         else:

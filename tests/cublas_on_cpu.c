@@ -4,6 +4,7 @@
 int stream_set, workspace_set, mode = -1;
 
 int cublasCreate_v2(void **handle) { *handle = &mode; return 0; }
+int cublasDestroy_v2(void *handle) { return handle != &mode; }
 int cublasSetMathMode(void *handle, int wanted) { if (handle != &mode) return 1; mode = wanted; return 0; }
 int cublasSetStream_v2(void *handle, void *stream) { if (handle != &mode) return 1; stream_set = (int)(size_t)stream; return 0; }
 int cublasSetWorkspace_v2(void *handle, void *memory, size_t bytes) {

@@ -10,12 +10,13 @@ waiting for anybody. So freeing what another stream may still use is an error, t
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -52,6 +53,20 @@ class Memory:
         return {**self.read, self.written[0]: max(self.written[1], self.read.get(self.written[0], 0))}
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _alone(method: Method) -> Method:
+    """Let one thread at a time call the methods so marked."""
+
+    @wraps(method)
+    def call(self: Races, *args: Any) -> Any:
+        with self.lock:
+            return method(self, *args)
+
+    return cast(Method, call)
+
+
 class Races:
     """The clocks of all streams and the host, and what has been done with all memory.
 
@@ -65,23 +80,28 @@ class Races:
         self.memory: dict[int, Memory] = {}
         self.freed: dict[int, list[dict[int, int]]] = {}
         self.accesses = self.crossings = 0
+        self.lock = threading.RLock()
 
     # --- order
 
     def clock(self, stream: int) -> Clock:
         return self.clocks.setdefault(stream, Counter())
 
+    @_alone
     def event(self, stream: int) -> Clock:
         return self.clock(stream).copy()
 
+    @_alone
     def wait(self, stream: int, event: Clock) -> None:
         self.clocks[stream] = self.clock(stream) | event
 
+    @_alone
     def wait_on_host(self, stream: int) -> None:
         self.host |= self.clock(stream)
 
     # --- accesses
 
+    @_alone
     def access(self, stream: int, reads: Iterable[Any], writes: Iterable[Any], what: str) -> None:
         """Work on a stream that reads and writes these arrays' memory."""
         self.clocks[stream] = clock = self.clock(stream) | self.host
@@ -102,6 +122,7 @@ class Races:
             if clock[other] < count:
                 raise RaceError(f"{what} what stream {other % 1000} uses, and has not waited for it ({memory})")
 
+    @_alone
     def of(self, array: Any, stream: int) -> Memory:
         """The memory of an array: new if it has not been seen, and then allocated on this stream."""
         if isinstance(array, Memory):
@@ -114,6 +135,7 @@ class Races:
             weakref.finalize(root, self._free, id(root), memory)
         return self.memory[id(root)]
 
+    @_alone
     def at(self, address: int) -> Memory:
         """The memory that an address is in."""
         return next(memory for memory in self.memory.values() if memory.start <= address < memory.stop)
@@ -125,6 +147,7 @@ class Races:
                 if clock[other] < count:
                     raise RaceError(f"stream {stream % 1000} allocates memory that stream {other % 1000} may still use")
 
+    @_alone
     def _free(self, number: int, memory: Memory) -> None:
         del self.memory[number]
         self.freed.setdefault(memory.home, []).append(memory.pending())

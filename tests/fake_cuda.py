@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,8 +75,9 @@ class Stream:
             self.run(work)
 
     def run(self, work: Work) -> None:
-        self.cuda.races.access(self.ptr, work.reads, work.writes, work.name)
-        work.do()
+        with self.cuda.races.lock:  # one at a time, as one stream's work is done
+            self.cuda.races.access(self.ptr, work.reads, work.writes, work.name)
+            work.do()
 
     def record(self) -> SimpleNamespace:
         return SimpleNamespace(stream=self.ptr, clock=self.cuda.races.event(self.ptr))
@@ -178,7 +180,7 @@ class Cuda:
         self.races = Races()
         self.streams = Stream.all
         self.null = Stream(self)
-        self.current = [self.null]
+        self._local = threading.local()
         self.copied: list[str] = []
         """For each copy to the host the module of minigrad that asked for it."""
         self.launched: list[tuple[int, Any]] = []
@@ -189,6 +191,12 @@ class Cuda:
         self.runtime = SimpleNamespace(runtimeGetVersion=lambda: 12090)
         self.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         self.blas = Blas(self)
+
+    @property
+    def current(self) -> list[Stream]:
+        """This thread's streams; the last one is the current one."""
+        found: list[Stream] = self._local.__dict__.setdefault("streams", [self.null])
+        return found
 
     def Stream(self, non_blocking: bool = False) -> Stream:  # noqa: N802  # CuPy's name
         return Stream(self, non_blocking)

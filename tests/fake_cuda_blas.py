@@ -25,13 +25,20 @@ class Blas:
     """What stands for the library cuBLAS: products of memory by address, written down as its manual has them."""
 
     def __init__(self, cuda: Cuda) -> None:
-        self.cuda, self.stream, self.workspace, self.mode = cuda, 0, 0, None
+        self.cuda, self.mode = cuda, None
+        self.handles: dict[int, tuple[int, int]] = {}
+        """Of each handle its stream and its workspace."""
         self.cublasSgemm_v2 = _Gemm(self, np.float32)
         self.cublasDgemm_v2 = _Gemm(self, np.float64)
         self.cublasGemmEx = _GemmEx(self, np.float32)
 
     def cublasCreate_v2(self, handle: Any) -> int:  # noqa: N802  # cuBLAS's name
-        handle._obj.value = 77
+        handle._obj.value = number = max(self.handles, default=76) + 1
+        self.handles[number] = 0, 0
+        return 0
+
+    def cublasDestroy_v2(self, handle: Any) -> int:  # noqa: N802  # cuBLAS's name
+        del self.handles[handle.value]
         return 0
 
     def cublasSetMathMode(self, handle: Any, mode: Any) -> int:  # noqa: N802  # cuBLAS's name
@@ -39,11 +46,11 @@ class Blas:
         return 0
 
     def cublasSetStream_v2(self, handle: Any, stream: Any) -> int:  # noqa: N802  # cuBLAS's name
-        self.stream, self.workspace = stream.value, 0
+        self.handles[handle.value] = stream.value, 0
         return 0
 
     def cublasSetWorkspace_v2(self, handle: Any, memory: Any, size: Any) -> int:  # noqa: N802  # cuBLAS's name
-        self.workspace = memory.value
+        self.handles[handle.value] = self.handles[handle.value][0], memory.value
         return 0
 
 
@@ -56,12 +63,13 @@ class _Gemm:
     def __call__(self, handle: Any, ta: int, tb: int, m: int, n: int, k: int, one: Any, a: int, lda: int, b: int,
                  ldb: int, beta: Any, c: int, ldc: int) -> int:  # fmt: skip
         kind = 0 if self.real is np.float32 else 1
-        return self.multiply(ta, tb, m, n, k, one, a, kind, lda, b, kind, ldb, beta, c, kind, ldc)
+        return self.multiply(handle, ta, tb, m, n, k, one, a, kind, lda, b, kind, ldb, beta, c, kind, ldc)
 
-    def multiply(self, ta: int, tb: int, m: int, n: int, k: int, one: Any, a: int, a_kind: int, lda: int, b: int,
-                 b_kind: int, ldb: int, beta: Any, c: int, c_kind: int, ldc: int) -> int:  # fmt: skip
+    def multiply(self, handle: Any, ta: int, tb: int, m: int, n: int, k: int, one: Any, a: int, a_kind: int, lda: int,
+                 b: int, b_kind: int, ldb: int, beta: Any, c: int, c_kind: int, ldc: int) -> int:  # fmt: skip
         blas, scale = self.blas, beta.contents.value
-        assert blas.workspace, "a product without a workspace of its own"
+        stream, workspace = blas.handles[handle.value]
+        assert workspace, "a product without a workspace of its own"
         assert one.contents.value == 1
         if min(m, n, k) < 1 or lda < (k if ta else m) or ldb < (n if tb else k) or ldc < m:
             return 7
@@ -77,7 +85,7 @@ class _Gemm:
 
         blas.cuda.counts["products"] += 1
         reads, writes = ([blas.cuda.races.at(address) for address in group] for group in ((a, b), (c,)))
-        blas.cuda.streams[blas.stream].do(Work("a product", work, reads, [*writes, blas.cuda.races.at(blas.workspace)]))
+        blas.cuda.streams[stream].do(Work("a product", work, reads, [*writes, blas.cuda.races.at(workspace)]))
         return 0
 
 
@@ -88,7 +96,7 @@ class _GemmEx(_Gemm):
         assert (compute, algorithm) == (68, -1), "sums are to be of float32"
         if a_kind != b_kind or a_kind not in (2, 14) or c_kind not in (a_kind, 0):
             return 15  # as cuBLAS's manual has it of this compute type
-        return self.multiply(*given)
+        return self.multiply(handle, *given)
 
 
 DTYPES: dict[int, Any] = {0: np.float32, 1: np.float64, 2: np.float16, 14: np.uint16}

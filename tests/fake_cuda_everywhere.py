@@ -25,3 +25,10 @@ def pytest_collection(session: pytest.Session) -> None:
     made.require = functools.partial(backends.Backend.require, made)
     backends._loaded["strict"] = made
     mg.set_backend("numpy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out, with its reason, what does not hold of compiled code."""
+    for item in items:
+        if (mark := item.get_closest_marker("one_executor")) is not None:
+            item.add_marker(pytest.mark.skip(reason=mark.args[0]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import threading
 from typing import Any
 
 import fake_cuda
@@ -167,6 +169,109 @@ def test_a_result_that_is_read_in_between_waits(cuda: Any) -> None:
         (layer(x)[0] ** 2).sum().backward()
     assert are_beside(*cuda.launched[:2])
     assert not are_beside(*cuda.launched[2:])
+
+
+# --- streams and threads of the user's own
+
+
+def train_on(stream: Any, layer: Any, turns: int) -> list[Any]:
+    """Train steps on a stream, without reading a number: x and its gradient of each."""
+    found = []
+    with stream:
+        for _ in range(turns):
+            x = data()
+            ys, _ = layer(x)
+            (ys * ys).sum().backward()
+            found.append((x.detach(), x.grad))
+            layer.zero_grad()
+    return found
+
+
+def expect(layer: Any, found: list[Any], cuda: Any, *streams: Any) -> None:
+    """The same gradients come from the tape."""
+    layer.engine = "tape"
+    for stream in streams:
+        cuda.null.wait_event(stream.record())
+    for values, gradient in found:
+        x = mg.tensor(values.numpy(), True)
+        ys, _ = layer(x)
+        (ys * ys).sum().backward()
+        assert x.grad is not None
+        np.testing.assert_allclose(gradient.numpy(), x.grad.numpy(), rtol=1e-10)
+
+
+def test_streams_take_turns(cuda: Any) -> None:
+    """What one stream may still use is not the other's."""
+    layer = mg.Recurrent(mg.GRUCell(I, H), engine="plan")
+    streams = [cuda.Stream(non_blocking=True) for _ in range(2)]
+    for stream in streams:
+        stream.wait_event(cuda.null.record())  # for the parameters
+    found = [run for turn in range(6) for run in train_on(streams[turn % 2], layer, 1)]
+    assert {stream for stream, _ in cuda.launched} == {stream.ptr for stream in streams}
+    expect(layer, found, cuda, *streams)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["one stream", "streams of their own"])
+def test_threads_train_one_layer(own: bool, cuda: Any) -> None:
+    layer = mg.Recurrent(mg.GRUCell(I, H), engine="plan")
+    for parameter in layer.parameters():
+        parameter.requires_grad = False  # each thread would add to the same gradients
+    found: list[Any] = []
+    streams: list[Any] = []
+
+    def work() -> None:
+        mg.set_default_dtype("float64")
+        stream = cuda.Stream(non_blocking=True) if own else cuda.null
+        streams.append(stream)
+        stream.wait_event(cuda.null.record())
+        try:
+            found.extend(train_on(stream, layer, 8))
+        except BaseException as failure:
+            found.append(failure)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [run for run in found if isinstance(run, BaseException)] == []
+    expect(layer, found, cuda, *streams)
+
+
+def test_a_thread_that_ends_gives_back_what_it_took(cuda: Any) -> None:
+    layer = mg.Recurrent(mg.GRUCell(I, H), engine="plan")
+    train_on(cuda.null, layer, 3)
+    before = len(cuda.blas.handles)
+    captured = cuda.counts["captures"]
+    for _ in range(3):
+        thread = threading.Thread(target=train_on, args=(cuda.null, layer, 3))
+        thread.start()
+        thread.join()
+    assert cuda.counts["captures"] == 4 * captured > 0  # each with handle and memory of its own
+    gc.collect()
+    assert len(cuda.blas.handles) == before
+
+
+def test_an_answer_from_another_stream_is_waited_for(fake: Any) -> None:
+    """As after a failure between the directions, or in a thread that reads on another stream."""
+    with fake.aside():
+        fake.require(fake.asarray([3]) > 4, lambda: IndexError("aside"))
+    with pytest.raises(IndexError, match="aside"):
+        fake.to_host(fake.asarray([1.0]))
+
+
+def test_a_failure_of_one_direction_leaves_streams_in_order(fake: Any, cuda: Any) -> None:
+    class Failing(mg.RNNCell):
+        def step(self, x: Any, h: Any) -> Any:
+            raise RuntimeError("no")
+
+    x = data()
+    layer = mg.Bidirectional(mg.RNNCell(I, H), Failing(I, H), engine="plan")
+    layer.forward_layer(x)
+    with pytest.raises(RuntimeError, match="no"):
+        layer(x)
+    side = fake._side()
+    assert cuda.races.clock(side.ptr) <= cuda.races.clock(cuda.null.ptr)
 
 
 # --- each event is needed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from typing import Any
 
 WORKSPACE_BYTES = 32 << 20
@@ -63,6 +64,7 @@ class Blas:
         handle = ctypes.c_void_p()
         self._check("cublasCreate_v2", library.cublasCreate_v2(ctypes.byref(handle)))
         self._handle = handle
+        weakref.finalize(self, library.cublasDestroy_v2, handle).atexit = False  # the device may be gone before
         self._workspace = xp.empty(WORKSPACE_BYTES, dtype="uint8")
         mode = ctypes.c_int((TF32_MATH if tf32 else DEFAULT_MATH) | SUMS_IN_FLOAT32)
         self._check("cublasSetMathMode", library.cublasSetMathMode(handle, mode))

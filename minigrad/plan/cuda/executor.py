@@ -97,6 +97,8 @@ class CudaExecutor:
         self.draws = bool(self.schedule.draws)
         constants = [v for v in program.step.graph.values if v.op == "constant"]
         self.constants = {v.index: backend.asarray(v.attrs["array"]) for v in constants}
+        if constants:
+            backend.xp.cuda.get_current_stream().synchronize()  # any stream may read them
         self.in_loop = self._used([self.schedule.sections["forward"][1], self.schedule.sections["backward"][1]])
         self.spare: list[Memory] = []
 
@@ -310,19 +312,19 @@ class CudaExecutor:
         self._once(self.device.ready(), memory, after, 0, rows)
 
     def _loop(self, memory: Memory, loop: Section, steps: int, backwards: bool) -> None:
-        key = loop.name, steps, self.device.lane  # whose memory for products the graph uses
-
         def through(lane: Lane) -> None:
             for t in reversed(range(steps)) if backwards else range(steps):
                 self._once(lane, memory, loop, t * self.schedule.batch, self.schedule.batch)
 
-        if key not in memory.graphs and key in memory.runs:
-            memory.graphs[key] = self.device.capture(through)
-        if key in memory.graphs:
-            memory.graphs[key].launch()
-        else:  # the first time also loads what libraries load when it is needed, which a capture must not
-            through(self.device.ready())
-            memory.runs[key] = 1
+        lane, key = self.device.ready(), (loop.name, steps)
+        graphs = memory.graphs.setdefault(lane, {})
+        if key not in graphs:  # the first time also loads what libraries load when it is needed: a capture must not
+            through(lane)
+            graphs[key] = None
+            return
+        if graphs[key] is None:
+            graphs[key] = self.device.capture(through)
+        graphs[key].launch()
 
     def _once(self, lane: Lane, memory: Memory, section: Section, first: int, rows: int) -> None:
         """All of a section for so many rows, from one on."""
@@ -341,8 +343,9 @@ class CudaExecutor:
     # --- memory
 
     def _memory(self, steps: int) -> Memory:
+        stream = self.backend.xp.cuda.get_current_stream().ptr
         for memory in reversed(self.spare[:]):
-            if memory.steps == steps:
+            if (memory.steps, memory.stream) == (steps, stream):
                 try:
                     self.spare.remove(memory)
                 except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from minigrad.plan.cuda.layout import NARROW, Product, is_later
 from minigrad.plan.cuda.schedule import Schedule
@@ -30,7 +31,9 @@ class Memory:
         spans: (first, last) of the stretches of steps whose saved values are kept at once.
         span: the one whose values are there.
         arrays: by number.
-        graphs: of the loop, by what they are of.
+        stream: where it was allocated: only there it is used, and given back.
+        graphs: of the loop, by the lane whose memory for products they use, and by what they are of; None until a loop
+            has run once.
     """
 
     def __init__(
@@ -40,8 +43,8 @@ class Memory:
         self.spans = [(a, min(a + span, steps)) for a in range(0, steps, span)]
         self.span = -1
         self.arrays: dict[int, Any] = {}
-        self.graphs: dict[Any, Any] = {}
-        self.runs: dict[Any, int] = {}
+        self.stream = xp.cuda.get_current_stream().ptr
+        self.graphs: WeakKeyDictionary[Any, dict[tuple[str, int], Any]] = WeakKeyDictionary()
         shapes = {array.number: self._shape(array, span) for array in schedule.arrays if self.is_fixed(array)}
         try:
             for number, shape in shapes.items():
