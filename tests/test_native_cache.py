@@ -12,11 +12,11 @@ from pathlib import Path
 
 import native_toolchain
 import pytest
-from native_toolchain import OTHER, SOURCE, answer, answers, entries, forget, mode, needs_compiler
+from native_toolchain import FOUND, OTHER, SOURCE, answer, answers, entries, forget, mode, needs_compiler
 
 from minigrad.plan.native import cache, toolchain
 from minigrad.plan.native.cache import NativeWarning, UnsafeFolderError
-from minigrad.plan.native.toolchain import NativeUnavailable, load
+from minigrad.plan.native.toolchain import Compiler, NativeUnavailable, load
 
 pytestmark = [
     pytest.mark.host_only("compiled code knows no backend"),
@@ -250,16 +250,24 @@ def test_the_users_own_folder(monkeypatch, tmp_path):
 
 
 @needs_compiler
-def test_a_child_forked_while_another_thread_compiles_can_compile(folder):
+def test_a_child_forked_while_another_thread_compiles_can_compile(folder, fake, tmp_path):
+    """The thread's compiler waits until the child is done; the child's does not."""
+    assert isinstance(FOUND, Compiler)
+    wait = f"while [ ! -e {tmp_path}/done ]; do sleep 0.01; done"
+    fake(f'mkdir {tmp_path}/begun 2>/dev/null && {wait}\nexec {FOUND.command[0]} "$@"\n')
     script = f"""
 import os, threading, time
 from minigrad.plan.native import toolchain
+toolchain.load_ahead({SOURCE!r})
+while not os.path.exists({str(tmp_path / "begun")!r}):
+    time.sleep(0.01)
 threading.Thread(target=lambda: toolchain._lock.acquire(), daemon=True).start()
 time.sleep(0.2)
 child = os.fork()
 if child == 0:
     os._exit(toolchain.load({SOURCE!r}).answer())
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+open({str(tmp_path / "done")!r}, "w")
 """
     ended = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60)
     assert ended.stdout.strip() == "42", ended.stderr

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
 import warnings
 from pathlib import Path
 
 import native_toolchain
 import pytest
-from native_toolchain import FOUND, OTHER, SOURCE, answer, entries, forget, load_both, mode, needs_compiler
+from native_toolchain import FOUND, OTHER, SOURCE, answer, answers, entries, forget, load_both, mode, needs_compiler
 
 from minigrad.plan.native import toolchain
 from minigrad.plan.native.cache import NativeWarning
@@ -111,6 +112,31 @@ def test_cc_is_tried_first_and_others_after_it(monkeypatch, tmp_path):
     assert library.answer() == 5
     monkeypatch.setenv("CC", "no-such-compiler")
     assert answer() == 42
+
+
+@needs_compiler
+def test_what_is_begun_ahead_is_compiled_beside_and_once(fake, tmp_path):
+    """Each compiler waits until the other has begun."""
+    assert isinstance(FOUND, Compiler)
+    note = f"touch {tmp_path}/$(cksum < source.c | cut -d' ' -f1).c"
+    wait = f"while [ $(ls {tmp_path}/*.c | wc -l) -lt 2 ]; do sleep 0.01; done"
+    fake(f'echo compiled >> {tmp_path}/log\n{note}\n{wait}\nexec {FOUND.command[0]} "$@"\n')
+    for _ in range(2):
+        toolchain.load_ahead(OTHER)
+    assert answers() == 85
+    toolchain.load_ahead(SOURCE)
+    assert (tmp_path / "log").read_text().count("compiled") == 2
+
+
+@needs_compiler
+def test_without_another_thread_compiling_ahead_is_left_out(monkeypatch):
+    monkeypatch.setattr(toolchain.threading.Thread, "start", refuse)
+    toolchain.load_ahead(SOURCE)
+    assert answers() == 85
+
+
+def refuse(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 FAILURES = {

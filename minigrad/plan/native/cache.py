@@ -172,8 +172,9 @@ def temporary_store(note: str, read_only: Path | None = None) -> Store:
     """This process's temporary folder, deleted when it ends; see `Store`."""
     global _temporary
     if _temporary is None or _temporary[0] != os.getpid() or not _temporary[1].is_dir():
-        _temporary = os.getpid(), Path(tempfile.mkdtemp(prefix="minigrad-native-"))
-        atexit.register(_remove, *_temporary)
+        made = os.getpid(), Path(tempfile.mkdtemp(prefix="minigrad-native-"))
+        atexit.register(_remove, *made)
+        _temporary = made
     return Store(_temporary[1], note, read_only)
 
 

@@ -14,11 +14,11 @@ from minigrad.plan.executor import Executor, draw, evaluate, memory_of, owned
 from minigrad.plan.graph import Value, is_draw
 from minigrad.plan.native.memory import Job, Memory
 from minigrad.plan.native.parts import NotExpressibleError
-from minigrad.plan.native.pool import get_num_threads, pool_run_address
+from minigrad.plan.native.pool import get_num_threads, pool_run_address, pool_source
 from minigrad.plan.native.schedule import Schedule
 from minigrad.plan.native.source import kernels_source, source
 from minigrad.plan.native.stepper import Stepper
-from minigrad.plan.native.toolchain import NativeUnavailable, load, unavailable
+from minigrad.plan.native.toolchain import NativeUnavailable, load, load_ahead, unavailable
 from minigrad.plan.program import Program
 
 WORK_OF_TWO = 4_000_000
@@ -75,8 +75,10 @@ class NativeExecutor:
         self.program, self.backend, self.checkpoint_every = program, backend, checkpoint_every
         self.schedule = schedule = Schedule(program)
         self.source = source(schedule)
+        for text in (kernels_source(schedule.real), pool_source()):
+            load_ahead(text)
         self.library = _loaded(self.source)
-        self.kernels = _loaded(kernels_source(self.schedule.real)).kernels()
+        self.kernels = _loaded(kernels_source(schedule.real)).kernels()
         pool = pool_run_address()
         self.pool = None if isinstance(pool, NativeUnavailable) else pool
         step = program.step

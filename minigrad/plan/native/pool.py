@@ -66,7 +66,7 @@ def pool_run_address() -> int | NativeUnavailable:
     does. The tasks must therefore not wait for one another. While the pool is busy (with a call from another Python
     thread, or with the one from whose task this is called), the calling thread does all the calls itself, in order.
     """
-    library = _library()
+    library = load(pool_source())
     if isinstance(library, NativeUnavailable):
         return library
     if not hasattr(library, "pool_run"):
@@ -89,12 +89,9 @@ def usable_cores() -> int:
     return max(1, min(len(cores), _time_limit() or len(cores)))
 
 
-def _library() -> ctypes.CDLL | NativeUnavailable:
-    return load(_source())
-
-
 @cache
-def _source() -> str:
+def pool_source() -> str:
+    """The pool in C."""
     return files("minigrad.plan").joinpath("native/c/pool.c").read_text(encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ is missing, fails or does not end is warned of once in a process.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import importlib.util
@@ -27,6 +28,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,17 +88,17 @@ def load(source: str, flags: Sequence[str] = ()) -> ctypes.CDLL | NativeUnavaila
     """
     if os.environ.get("MINIGRAD_NATIVE") == "0":
         return NativeUnavailable("MINIGRAD_NATIVE=0 switches native code off")
-    with _lock:
-        asked = (source, tuple(flags), _environment())
-        if asked not in _loaded:
-            try:
-                _loaded[asked] = _load(source, tuple(flags))
-            except (OSError, ImportError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
-                _loaded[asked] = NativeUnavailable(f"{type(error).__name__}: {error}")
-            found = _loaded[asked]
-            if isinstance(found, NativeUnavailable):
-                _warn(found)
-        return _loaded[asked]
+    found = _loaded_once(source, tuple(flags))
+    if isinstance(found, NativeUnavailable):
+        _warn(found)
+    return found
+
+
+def load_ahead(source: str) -> None:
+    """Begin to compile what `load` will be asked for, beside whatever else is compiled."""
+    if (source, (), _environment()) not in _loaded and os.environ.get("MINIGRAD_NATIVE") != "0":
+        with contextlib.suppress(RuntimeError):  # no more threads are allowed here: one after the other, then
+            threading.Thread(target=_loaded_once, args=(source, ())).start()
 
 
 def unavailable() -> NativeUnavailable | None:
@@ -209,6 +211,24 @@ def _ask(text: str) -> Compiler | str:
     if ended.status != 0:
         return _failure(ended, VERSION_SECONDS)
     return Compiler(command, next(iter(ended.output.splitlines()), "no version"))
+
+
+def _loaded_once(source: str, flags: tuple[str, ...]) -> ctypes.CDLL | NativeUnavailable:
+    """What `load` gives; who asks for what another thread is at work on waits for that."""
+    asked = source, flags, _environment()
+    with _lock:
+        is_first = asked not in _loaded
+        found = _loaded.setdefault(asked, Future())
+    if is_first:
+        try:
+            found.set_result(_load(source, flags))
+        except (OSError, ImportError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
+            found.set_result(NativeUnavailable(f"{type(error).__name__}: {error}"))
+        except BaseException as error:  # such as an interrupt: whoever asks again begins anew
+            del _loaded[asked]
+            found.set_exception(error)
+            raise
+    return found.result()
 
 
 def _load(source: str, flags: tuple[str, ...]) -> ctypes.CDLL | NativeUnavailable:
@@ -343,16 +363,19 @@ def _warn(found: NativeUnavailable) -> None:
         warn_once(f"No native code, which is slower but gives the same results: {found.reason}")
 
 
-def _forget_lock() -> None:
-    """After a fork: another thread of the parent may have held it, and is not here to release it."""
+def _forget_threads() -> None:
+    """After a fork: other threads of the parent may have held the lock, or been at work, and are not here any more."""
     global _lock
     _lock = threading.Lock()
+    for asked, found in list(_loaded.items()):
+        if not found.done():
+            del _loaded[asked]
 
 
 _lock = threading.Lock()
-_loaded: dict[object, ctypes.CDLL | NativeUnavailable] = {}
+_loaded: dict[object, Future[ctypes.CDLL | NativeUnavailable]] = {}
 _hanging: dict[Compiler, str] = {}
 _without_own: set[Compiler] = set()  # those that do not take the flag for the machine's own processor
 _warned_of_failure = False
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_lock)
+    os.register_at_fork(after_in_child=_forget_threads)
