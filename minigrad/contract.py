@@ -8,10 +8,21 @@ from functools import wraps
 from numbers import Integral
 from typing import Any
 
-from minigrad.backend import Backend, default_dtype, get_backend, get_default_dtype, is_floating, use_backend
+from minigrad.backend import (
+    Backend,
+    default_dtype,
+    get_backend,
+    get_default_dtype,
+    is_floating,
+    random_state,
+    set_random_state,
+    use_backend,
+)
+from minigrad.creation import zeros
 from minigrad.layers import converting
 from minigrad.module import Module
 from minigrad.nest import describe, leaves, map_nest
+from minigrad.tape import no_grad
 from minigrad.tensor import Tensor, as_tensor
 
 __all__ = ["Cell"]
@@ -193,3 +204,29 @@ def check_state(state: Any, expected: Any) -> Any:
         given, wanted = dtypes[0]
         raise TypeError(f"state is {given} where init_state's is {wanted}: convert it, state.astype({str(wanted)!r})")
     return fitted
+
+
+def output_size(cell: Cell, input_size: Any = None) -> int:
+    """The size of the last axis of a cell's outputs. `input_size` is for a cell that does not say its own."""
+    for said in (getattr(cell, "output_size", None), getattr(cell, "hidden_size", None)):
+        if isinstance(said, Integral):
+            return int(said)
+    name, size = type(cell).__name__, getattr(cell, "input_size", input_size)
+    if not isinstance(size, Integral):
+        raise ValueError(f"{name} does not say the size of its outputs; set self.output_size to an integer in it")
+    like = next(cell.parameters(), zeros(0))
+    x = Tensor(like.backend.xp.zeros((1, int(size)), dtype=like.dtype))
+    drawn = random_state()
+    try:
+        with no_grad():
+            shape = checked_step(cell, x, start_state(cell, cell, x, 1))[0].shape
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{name} does not say the size of its outputs, and its step fails on zeros {x.shape}: set self.output_size "
+            "to an integer in it"
+        ) from error
+    finally:
+        set_random_state(drawn)  # what a step draws, of dropout, is not missing afterwards
+    if len(shape) < 2:
+        raise ValueError(f"the outputs of {name} have no features: at one step their shape is {shape}")
+    return int(shape[-1])

@@ -10,8 +10,8 @@ from functools import partial
 from numbers import Integral
 from typing import Any
 
-from minigrad.backend import is_floating, random_state, set_random_state
-from minigrad.contract import Cell, check_input, check_state, checked_step, start_state
+from minigrad.backend import is_floating
+from minigrad.contract import Cell, check_input, check_state, output_size, start_state
 from minigrad.creation import zeros, zeros_like
 from minigrad.engines import run_plan, run_tape
 from minigrad.layers import check_probability
@@ -142,6 +142,10 @@ class Recurrent(RecurrentLayer):
         return f"{name}: {self._plans.explain()}"
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None, return_states: bool = False) -> Any:
+        return self.begin(x, state, lengths, return_states)()
+
+    def begin(self, x: Any, state: Any, lengths: Any, return_states: bool) -> Callable[[], Any]:
+        """Run the cell; the function that is returned does the rest of `forward`, which may wait for another run."""
         x = check_input(self.cell, x, axes=self.axes)
         if self.batch_first:
             x = swap_axes(x)
@@ -158,17 +162,24 @@ class Recurrent(RecurrentLayer):
             ys, last, states = result or run_tape(self.cell, run, state, alive, return_states)
         else:
             ys, last, states = self._no_steps(x, expected, state)
+        return partial(self._arranged, ys, last, states, state, steps - mask.longest)
+
+    def _arranged(self, ys: Tensor, last: Any, states: Any, state: Any, missing: int) -> Any:
+        """The results of a run from `state`, as `forward` gives them; so many steps are missing at the end.
+
+        states: after every step, or None.
+        """
         if self.reverse:
             ys = flip(ys, 0)
-            states = map_nest(lambda leaf: flip(leaf, 0), states) if return_states else None
-        if missing := steps - mask.longest:
+            states = None if states is None else map_nest(lambda leaf: flip(leaf, 0), states)
+        if missing:
             ys = _extended(ys, zeros_like(ys[0]), missing)
-            if return_states:
+            if states is not None:
                 states = map_nest(partial(_extended, steps=missing), states, state if self.reverse else last)
         if self.batch_first:
             ys = swap_axes(ys)
-            states = map_nest(swap_axes, states) if return_states else None
-        return (ys, last, states) if return_states else (ys, last)
+            states = None if states is None else map_nest(swap_axes, states)
+        return (ys, last) if states is None else (ys, last, states)
 
     def _no_steps(self, x: Tensor, expected: Any, state: Any) -> Any:
         """The results of a run over no steps; one is taken for the shape of its output."""
@@ -235,10 +246,11 @@ class Bidirectional(RecurrentLayer):
         ahead, back = _check_parts(state, 2, "Bidirectional", "(forward, backward)")
         try:
             with x.backend.aside():
-                ys_ahead, *rest_ahead = self.forward_layer(x, ahead, lengths, return_states)
-            ys_back, *rest_back = self.backward_layer(x, back, lengths, return_states)
+                finish_ahead = self.forward_layer.begin(x, ahead, lengths, return_states)
+            finish_back = self.backward_layer.begin(x, back, lengths, return_states)
         finally:
             x.backend.join()
+        (ys_ahead, *rest_ahead), (ys_back, *rest_back) = finish_ahead(), finish_back()
         if not callable(self.merge):
             merged = _MERGES[self.merge](ys_ahead, ys_back)
         else:
@@ -297,32 +309,6 @@ class Stack(RecurrentLayer):
 
 
 # --- small parts
-
-
-def output_size(cell: Cell, input_size: Any = None) -> int:
-    """The size of the last axis of a cell's outputs. `input_size` is for a cell that does not say its own."""
-    for said in (getattr(cell, "output_size", None), getattr(cell, "hidden_size", None)):
-        if isinstance(said, Integral):
-            return int(said)
-    name, size = type(cell).__name__, getattr(cell, "input_size", input_size)
-    if not isinstance(size, Integral):
-        raise ValueError(f"{name} does not say the size of its outputs; set self.output_size to an integer in it")
-    like = next(cell.parameters(), zeros(0))
-    x = Tensor(like.backend.xp.zeros((1, int(size)), dtype=like.dtype))
-    drawn = random_state()
-    try:
-        with no_grad():
-            shape = checked_step(cell, x, start_state(cell, cell, x, 1))[0].shape
-    except (TypeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"{name} does not say the size of its outputs, and its step fails on zeros {x.shape}: set self.output_size "
-            "to an integer in it"
-        ) from error
-    finally:
-        set_random_state(drawn)  # what a step draws, of dropout, is not missing afterwards
-    if len(shape) < 2:
-        raise ValueError(f"the outputs of {name} have no features: at one step their shape is {shape}")
-    return int(shape[-1])
 
 
 def _check_checkpoint_every(steps: Any) -> None:

@@ -6,8 +6,8 @@ back first, on the current stream, the gradients must not be waited for behind i
 on another stream, each result of the earlier one gets a node on the tape that notes, as the gradient comes by, after
 which event it can be read. Its index is greater than the later run's, so that this is before that is pulled back.
 
-A result that something else has already been computed from then, as the outputs of a layer with `batch_first`, goes
-another way: its gradient has no event of its own, and all that is on the current stream is waited for.
+So nothing should be computed from the earlier run's results before the later one is recorded: what is goes another way,
+its gradient has no event of its own, and all that is on the current stream is waited for.
 """
 
 from __future__ import annotations
