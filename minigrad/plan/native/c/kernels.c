@@ -55,28 +55,26 @@ static inline __attribute__((always_inline)) void tile(const int m, const int ve
     }
 }
 
-#define TILES_OF(M) \
+/* Of each size of a tile there is code of its own, whose sums are in registers. */
+#define FOR_SIZE(CALL) \
+    switch (m) { \
+        FOR_VECTORS(CALL, 1) FOR_VECTORS(CALL, 2) FOR_VECTORS(CALL, 3) \
+        FOR_VECTORS(CALL, 4) FOR_VECTORS(CALL, 5) FOR_VECTORS(CALL, 6) \
+    }
+#define FOR_VECTORS(CALL, M) \
     case M: \
         switch (vectors) { \
-        case 1: tile(M, 1, K, a, w, out, column, rest); break; \
-        case 2: tile(M, 2, K, a, w, out, column, rest); break; \
-        case 3: tile(M, 3, K, a, w, out, column, rest); break; \
-        default: tile(M, 4, K, a, w, out, column, rest); \
+        case 1: CALL(M, 1); break; \
+        case 2: CALL(M, 2); break; \
+        case 3: CALL(M, 3); break; \
+        default: CALL(M, 4); \
         } \
         break;
 
+#define TILE(M, V) tile(M, V, K, a, w, out, column, rest)
 static void any_tile(long m, long vectors, long K, const REAL *const *a, const REAL *w, REAL *const *out, long column,
                      int rest) {
-    switch (m) {
-        TILES_OF(1) TILES_OF(2) TILES_OF(3) TILES_OF(4) TILES_OF(5)
-    default:
-        switch (vectors) {
-        case 1: tile(6, 1, K, a, w, out, column, rest); break;
-        case 2: tile(6, 2, K, a, w, out, column, rest); break;
-        case 3: tile(6, 3, K, a, w, out, column, rest); break;
-        default: tile(6, 4, K, a, w, out, column, rest);
-        }
-    }
+    FOR_SIZE(TILE)
 }
 
 /* out[r] = a[r] W for rows of K numbers each, W (K, N) packed. */
@@ -100,10 +98,11 @@ static void product(const REAL *const *a, REAL *const *out, long rows, long K, l
 #define BLOCK_MEMORY static _Thread_local /* threads have little stack: 128 KiB with musl */
 #endif
 
-/* out (m, columns) = or += sum over rows of g[row][i] x[row][column]; rows of g and x lie g_width and x_width apart. */
-static inline __attribute__((always_inline)) void outer_tile(const int m, const int vectors, long rows, const REAL *restrict g,
-                                                             long g_width, const REAL *restrict x, REAL *out,
-                                                             long out_row, int rest, int add) {
+/* out[i][columns] = sum over rows of g[row][i] x[row][column]; rows of g lie g_width apart. The sums go where they
+   belong in another place: code for that would be compiled once for each size. */
+static inline __attribute__((always_inline)) void outer_tile(const int m, const int vectors, long rows,
+                                                             const REAL *restrict g, long g_width,
+                                                             const REAL *restrict x, vec (*out)[TILE_VECS]) {
     vec sum[TILE_ROWS][TILE_VECS];
     for (int i = 0; i < m; i++)
         for (int q = 0; q < vectors; q++) sum[i][q] = v_set(0);
@@ -116,33 +115,20 @@ static inline __attribute__((always_inline)) void outer_tile(const int m, const 
         }
     }
     for (int i = 0; i < m; i++)
-        for (int q = 0; q < vectors; q++) {
-            REAL *o = out + i * out_row + q * LANES;
-            if (q < vectors - 1 || rest == LANES) v_store(o, add ? v_load(o) + sum[i][q] : sum[i][q]);
-            else v_store_partial(o, add ? v_load_partial(o, rest) + sum[i][q] : sum[i][q], rest);
-        }
+        for (int q = 0; q < vectors; q++) out[i][q] = sum[i][q];
 }
 
-#define OUTER(M, V) outer_tile(M, V, count, g, g_width, x, out, out_row, rest, add); break
-#define OUTER_OF(M) \
-    switch (vectors) { \
-    case 1: OUTER(M, 1); \
-    case 2: OUTER(M, 2); \
-    case 3: OUTER(M, 3); \
-    default: OUTER(M, 4); \
-    } \
-    break
-
+#define OUTER(M, V) outer_tile(M, V, count, g, g_width, x, sums)
 static void any_outer_tile(long m, long vectors, long count, const REAL *g, long g_width, const REAL *x, REAL *out,
                            long out_row, int rest, int add) {
-    switch (m) {
-    case 1: OUTER_OF(1);
-    case 2: OUTER_OF(2);
-    case 3: OUTER_OF(3);
-    case 4: OUTER_OF(4);
-    case 5: OUTER_OF(5);
-    default: OUTER_OF(6);
-    }
+    vec sums[TILE_ROWS][TILE_VECS];
+    FOR_SIZE(OUTER)
+    for (long i = 0; i < m; i++)
+        for (long q = 0; q < vectors; q++) {
+            REAL *to = out + i * out_row + q * LANES;
+            if (q < vectors - 1 || rest == LANES) v_store(to, add ? v_load(to) + sums[i][q] : sums[i][q]);
+            else v_store_partial(to, add ? v_load_partial(to, rest) + sums[i][q] : sums[i][q], rest);
+        }
 }
 
 /* out (n1 - n0 rows of K) = or += sum over rows r of g[r][n] x[r][k], for n0 <= n < n1. Blocks of both are copied side
