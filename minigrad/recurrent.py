@@ -161,7 +161,8 @@ class Recurrent(RecurrentLayer):
             result = run_plan(self, run, state, alive, return_states)
             ys, last, states = result or run_tape(self.cell, run, state, alive, return_states)
         else:
-            ys, last, states = self._no_steps(x, expected, state)
+            ys, last = self._no_steps(x, expected), state
+            states = map_nest(_no_rows, state) if return_states else None
         return partial(self._arranged, ys, last, states, state, steps - mask.longest)
 
     def _arranged(self, ys: Tensor, last: Any, states: Any, state: Any, missing: int) -> Any:
@@ -181,11 +182,11 @@ class Recurrent(RecurrentLayer):
             states = None if states is None else map_nest(swap_axes, states)
         return (ys, last) if states is None else (ys, last, states)
 
-    def _no_steps(self, x: Tensor, expected: Any, state: Any) -> Any:
-        """The results of a run over no steps; one is taken for the shape of its output."""
+    def _no_steps(self, x: Tensor, expected: Any) -> Tensor:
+        """The outputs of a run over no steps; one is taken for their shape."""
         with no_grad():
             y = self.cell.step(Tensor(x.backend.xp.zeros(x.shape[1:], dtype=x.dtype)), expected)[0]
-        return _no_rows(y), state, map_nest(_no_rows, state)
+        return _no_rows(y)
 
 
 class Bidirectional(RecurrentLayer):
