@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from minigrad.backend import Array
+from minigrad.backend import Array, backend_of
 from minigrad.ops.reduction import sum
 from minigrad.ops.shape import expand_dims, matrix_transpose, permute_dims, reshape, squeeze
 from minigrad.primitive import defvjp, primitive
@@ -27,20 +27,31 @@ def matmul(xp: Any, x1: Array, x2: Array, /) -> Array:
     >>> mg.matmul(mg.ones((5, 2, 3)), mg.ones((3, 4))).shape
     (5, 2, 4)
     """
-    return x1 @ x2
+    return _by_rows(xp, x1, x2) if x2.ndim == 2 else x1 @ x2
+
+
+def _by_rows(xp: Any, x: Array, matrix: Array) -> Array:
+    """x @ matrix in one product, not one for each matrix in x."""
+    multiply = backend_of(x).matmul
+    if x.ndim < 3:
+        return multiply(x, matrix)
+    y = multiply(xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1])), matrix)
+    return xp.reshape(y, (*x.shape[:-1], y.shape[-1]))
 
 
 def _matmul_left(g: Any, x1: Any, x2: Any) -> Any:
     if len(x1.shape) > 1 < len(x2.shape):
-        return g @ _transposed(x2)
+        return matmul(g, _transposed(x2))
     if len(x2.shape) == 1:
         return expand_dims(g, -1) * x2
     return squeeze(expand_dims(g, -2) @ _transposed(x2), -2)
 
 
 def _matmul_right(g: Any, x1: Any, x2: Any) -> Any:
+    if len(x2.shape) == 2 < len(x1.shape):
+        return matmul(_rows(x1).T, _rows(g))
     if len(x1.shape) > 1 < len(x2.shape):
-        return _transposed(x1) @ g
+        return matmul(_transposed(x1), g)
     if len(x1.shape) == 1:
         return g * x1 if len(x2.shape) == 1 else expand_dims(x1, -1) * expand_dims(g, -2)
     return squeeze(expand_dims(g, -2) @ x1, -2)
@@ -65,14 +76,17 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array | None = None, /) -> Ar
     Returns:
         (..., out_features).
     """
-    y = x @ weight.T
+    y = _by_rows(xp, x, weight.T)
+    if bias is not None and bias.dtype == y.dtype:
+        y += bias
+        return y
     return y if bias is None else y + bias
 
 
 defvjp(
     linear,
-    lambda g, x, weight: g @ weight,
-    lambda g, x, weight: _rows(g).T @ _rows(x),
+    lambda g, x, weight: matmul(g, weight),
+    lambda g, x, weight: matmul(_rows(g).T, _rows(x)),
     lambda g, x, weight: sum(_rows(g), 0),
 )
 

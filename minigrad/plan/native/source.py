@@ -33,7 +33,7 @@ def source(schedule: Schedule) -> str:
 def kernels_source(real: Any) -> str:
     """The products, for all programs of a dtype."""
     name = "float" if real.itemsize == 4 else "double"
-    return "\n".join([f"#define REAL {name}", _text("vector_math.h"), _text("run.h"), _text("kernels.c")])
+    return "\n".join([f"#define REAL {name}", *map(_text, ("vector_math.h", "run.h", "kernels.c", "multiply.c"))])
 
 
 def _text(name: str) -> str:

@@ -1,0 +1,74 @@
+"""Products of large matrices outside of layers over time, as of `mg.Linear`, on the threads that these use.
+
+NumPy's own are as fast, but their threads go on spinning for some time after each, on the processors that the pool's
+threads want next: a layer over time then takes up to twice as long.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from minigrad.plan.native.memory import address, aligned
+from minigrad.plan.native.places import whole_vectors
+from minigrad.plan.native.pool import get_num_threads, pool_run_address, pool_source
+from minigrad.plan.native.source import kernels_source
+from minigrad.plan.native.toolchain import NativeUnavailable, load, load_ahead
+
+FOR_TWO = 1_000_000
+"""Multiply-adds from which on a second thread is worth its price."""
+
+
+class Factors(ctypes.Structure):
+    """`struct factors` of `c/multiply.c`."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("a", "b")),
+        *((name, ctypes.c_long) for name in ("a_row", "a_column", "b_row", "b_column", "M", "K", "N")),
+        *((name, ctypes.c_void_p) for name in ("packed", "out")),
+    ]
+
+
+def multiply(a: Any, b: Any) -> Any:
+    """The product of two matrices of NumPy, or None where NumPy had better compute it."""
+    (m, k), (inner, n), real = a.shape, b.shape, a.dtype
+    if inner != k or not m * k * n or real != b.dtype or real not in ("float32", "float64"):
+        return None
+    call = None if os.environ.get("MINIGRAD_NATIVE") == "0" else _function(real.char)
+    if call is None:
+        return None
+    size = real.itemsize
+    if any(stride % size for stride in (*a.strides, *b.strides)):
+        return None
+    by_sums = _is_dense(a, 0, m) and _is_dense(b, 1, n) and not _is_dense(a, 1, k)
+    if not (by_sums or _is_dense(a, 1, k)):
+        a = np.ascontiguousarray(a)
+    out, packed = np.empty((m, n), real), None if by_sums else aligned((k * whole_vectors(n),), real)
+    places = [stride // size for stride in (*a.strides, *b.strides)]
+    factors = Factors(
+        address(a), address(b), *places, m, k, n, None if packed is None else address(packed), address(out)
+    )
+    call(factors, get_num_threads() if m * k * n > FOR_TWO else 1)
+    return out
+
+
+def _is_dense(matrix: Any, axis: int, size: int) -> bool:
+    """Whether elements along an axis have no gaps between them."""
+    return bool(matrix.strides[axis] == matrix.itemsize or size == 1)
+
+
+@cache
+def _function(char: str) -> Any:
+    """The compiled product of a type of numbers, or None if there is none here."""
+    source = kernels_source(np.dtype(char))
+    load_ahead(pool_source())
+    library, pool = load(source), pool_run_address()
+    if isinstance(library, NativeUnavailable) or isinstance(pool, NativeUnavailable):
+        return None
+    library.multiply.argtypes = [ctypes.POINTER(Factors), ctypes.c_void_p, ctypes.c_int]
+    library.multiply.restype = None
+    return lambda factors, threads: library.multiply(factors, pool, threads)
