@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 import minigrad as mg
-from minigrad.plan.native import executor, pool, toolchain
+from minigrad.plan.native import executor, pool, products, toolchain
 
 SIZES = (1, 15, 16, 17)
 
@@ -198,6 +199,17 @@ def check_steps(name: str, cell: mg.Cell, batch: int, inputs: int, dtype: str) -
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9 if dtype == "float64" else 1e-3, atol=1e-3)
 
 
+def check_products() -> None:
+    """Products outside of layers, of every combination of sizes and of rows or columns without gaps."""
+    for m, k, n in product((*SIZES, 130), repeat=3):
+        for dtype in ("float32", "float64"):
+            a, b = (np.random.default_rng(m).normal(size=shape).astype(dtype) for shape in ((m, k), (k, n)))
+            for left, right in product((a, np.asfortranarray(a)), (b, np.asfortranarray(b))):
+                found = products.multiply(left, right)
+                np.testing.assert_allclose(found, a @ b, rtol=1e-9 if dtype == "float64" else 1e-3, atol=1e-3)
+    print("products", flush=True)
+
+
 def plant(text: str, defect: str) -> str:
     """A source with a defect that the sanitizer has to find."""
     old, new = {
@@ -212,13 +224,16 @@ def main(sanitizer: str, names: list[str]) -> None:
     left = [flag for flag in toolchain.FLAGS if flag != "-O3" and "sanitize" not in flag]
     more = ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
     toolchain.FLAGS = (*left, *more)
-    pool._source = lambda: POOL
+    pool.pool_source = executor.pool_source = products.pool_source = lambda: POOL
     if names[0] == "planted":
         sound = executor.kernels_source
         executor.kernels_source = lambda real: plant(sound(real), sanitizer)
         names = ["rnn"]
-    executor.WORK_OF_TWO = 0
+    executor.WORK_OF_TWO = products.FOR_TWO = 0
     pool.set_num_threads(3)
+    if names == ["products"]:
+        check_products()
+        return
     for name in names:
         place = list(CELLS).index(name)
         for turn in range(2):  # so that each size comes up as the number of inputs and of units, with each dtype

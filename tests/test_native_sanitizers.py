@@ -61,6 +61,13 @@ def test_nothing_is_found(sanitizer: str, names: list[str]) -> None:
     assert {compiled for _, compiled in lines} == {str(len(SIZES))}
 
 
+@pytest.mark.parametrize("sanitizer", LIBRARIES)
+def test_nothing_is_found_in_products_outside_of_layers(sanitizer: str) -> None:
+    ended = run(sanitizer, "products")
+    assert ended.returncode == 0, ended.stderr[-6000:]
+    assert ended.stdout == "products\n"
+
+
 @pytest.mark.parametrize(
     ("sanitizer", "found"), [("address,undefined", "heap-buffer-overflow"), ("thread", "data race")]
 )
