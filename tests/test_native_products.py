@@ -156,6 +156,32 @@ def test_several_matrices_times_one_are_one_product(leading: tuple[int, ...], se
     np.testing.assert_allclose(b.grad.numpy(), np.broadcast_to(rows[:, None], b.shape), rtol=1e-12)
 
 
+@pytest.mark.parametrize(("left", "right"), [((3,), (3,)), ((2, 3), (3,)), ((), (3,)), ((1, 3), (2, 1))])
+def test_products_side_by_side(left: tuple[int, ...], right: tuple[int, ...], seen: list[tuple[int, ...]]) -> None:
+    """As of attention; where one matrix is for several, its gradient is their sum."""
+    a, b = (mg.normal(shape=shape, dtype="float64") for shape in ((*left, 70, 48), (*right, 48, 90)))
+    given = [mg.tensor(x, True) for x in (a, b)]
+    y = given[0] @ given[1]
+    (y * mg.cos(y)).sum().backward()
+    assert seen[: y.size // (70 * 90)] == [(70, 48, 90)] * (y.size // (70 * 90))
+    expected = np.matmul(a.numpy(), b.numpy())
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-10, atol=1e-12)
+    g = np.cos(expected) - expected * np.sin(expected)
+    wholes = np.matmul(g, b.numpy().swapaxes(-1, -2)), np.matmul(a.numpy().swapaxes(-1, -2), g)
+    for tensor, whole in zip(given, wholes, strict=True):
+        missing = tuple(range(whole.ndim - tensor.ndim))
+        repeated = tuple(axis for axis, size in enumerate(tensor.shape) if size == 1)
+        assert tensor.grad is not None
+        wanted = whole.sum(missing).sum(repeated, keepdims=True)
+        np.testing.assert_allclose(tensor.grad.numpy(), wanted, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(("left", "right"), [((3,), (2,)), ((3,), ())])
+def test_what_does_not_fit_side_by_side_is_told(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="matmul"):
+        mg.ones((*left, 70, 48)) @ mg.ones((*right, 47 if not right else 48, 90))
+
+
 def test_small_products_and_vectors_are_numpys(seen: list[tuple[int, ...]]) -> None:
     numpy = load_backend("numpy")
     side = round(LARGE ** (1 / 3))

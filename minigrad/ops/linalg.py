@@ -27,7 +27,7 @@ def matmul(xp: Any, x1: Array, x2: Array, /) -> Array:
     >>> mg.matmul(mg.ones((5, 2, 3)), mg.ones((3, 4))).shape
     (5, 2, 4)
     """
-    return _by_rows(xp, x1, x2) if x2.ndim == 2 else x1 @ x2
+    return _by_rows(xp, x1, x2) if x2.ndim == 2 else backend_of(x1).matmul(x1, x2)
 
 
 def _by_rows(xp: Any, x: Array, matrix: Array) -> Array:

@@ -33,8 +33,26 @@ class Factors(ctypes.Structure):
     ]
 
 
+def matmul(a: Any, b: Any) -> Any:
+    """The products of the matrices in two arrays, or None where NumPy is to compute them."""
+    if a.ndim == b.ndim == 2:
+        return multiply(a, b)
+    try:
+        shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        return None
+    a, b = (np.broadcast_to(x, (*shape, *x.shape[-2:])) for x in (a, b))
+    out = np.empty((*shape, a.shape[-2], b.shape[-1]), a.dtype)
+    for place in np.ndindex(shape):
+        found = multiply(a[place], b[place])
+        if found is None:
+            return None
+        out[place] = found
+    return out
+
+
 def multiply(a: Any, b: Any) -> Any:
-    """The product of two matrices of NumPy, or None where NumPy had better compute it."""
+    """The product of two matrices, or None."""
     (m, k), (inner, n), real = a.shape, b.shape, a.dtype
     if inner != k or not m * k * n or real != b.dtype or real not in ("float32", "float64"):
         return None
