@@ -27,21 +27,26 @@ def matmul(xp: Any, x1: Array, x2: Array, /) -> Array:
     >>> mg.matmul(mg.ones((5, 2, 3)), mg.ones((3, 4))).shape
     (5, 2, 4)
     """
-    return _by_rows(xp, x1, x2) if x2.ndim == 2 else backend_of(x1).matmul(x1, x2)
+    return _product(x1, x2)
 
 
-def _by_rows(xp: Any, x: Array, matrix: Array) -> Array:
-    """x @ matrix in one product, not one for each matrix in x."""
-    multiply = backend_of(x).matmul
-    if x.ndim < 3:
-        return multiply(x, matrix)
-    y = multiply(xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1])), matrix)
-    return xp.reshape(y, (*x.shape[:-1], y.shape[-1]))
+def _product(x1: Array, x2: Array) -> Array:
+    """x1 @ x2; a single product where x2 is one matrix, and not one for each in x1."""
+    multiply = backend_of(x1).matmul
+    if x1.ndim < 3 or x2.ndim != 2:
+        return multiply(x1, x2)
+    y = multiply(x1.reshape(prod(x1.shape[:-1]), x1.shape[-1]), x2)
+    return y.reshape(*x1.shape[:-1], y.shape[-1])
+
+
+def _times(x1: Any, x2: Any) -> Any:
+    """x1 @ x2 of tensors, or of arrays."""
+    return matmul(x1, x2) if isinstance(x1, Tensor) else _product(x1, x2)
 
 
 def _matmul_left(g: Any, x1: Any, x2: Any) -> Any:
     if len(x1.shape) > 1 < len(x2.shape):
-        return matmul(g, _transposed(x2))
+        return _times(g, _transposed(x2))
     if len(x2.shape) == 1:
         return expand_dims(g, -1) * x2
     return squeeze(expand_dims(g, -2) @ _transposed(x2), -2)
@@ -49,9 +54,9 @@ def _matmul_left(g: Any, x1: Any, x2: Any) -> Any:
 
 def _matmul_right(g: Any, x1: Any, x2: Any) -> Any:
     if len(x2.shape) == 2 < len(x1.shape):
-        return matmul(_rows(x1).T, _rows(g))
+        return _times(_rows(x1).T, _rows(g))
     if len(x1.shape) > 1 < len(x2.shape):
-        return matmul(_transposed(x1), g)
+        return _times(_transposed(x1), g)
     if len(x1.shape) == 1:
         return g * x1 if len(x2.shape) == 1 else expand_dims(x1, -1) * expand_dims(g, -2)
     return squeeze(expand_dims(g, -2) @ x1, -2)
@@ -76,7 +81,7 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array | None = None, /) -> Ar
     Returns:
         (..., out_features).
     """
-    y = _by_rows(xp, x, weight.T)
+    y = _product(x, weight.T)
     if bias is not None and bias.dtype == y.dtype:
         y += bias
         return y
@@ -85,8 +90,8 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array | None = None, /) -> Ar
 
 defvjp(
     linear,
-    lambda g, x, weight: matmul(g, weight),
-    lambda g, x, weight: matmul(_rows(g).T, _rows(x)),
+    lambda g, x, weight: _times(g, weight),
+    lambda g, x, weight: _times(_rows(g).T, _rows(x)),
     lambda g, x, weight: sum(_rows(g), 0),
 )
 

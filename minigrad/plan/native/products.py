@@ -19,6 +19,9 @@ from minigrad.plan.native.pool import get_num_threads, pool_run_address, pool_so
 from minigrad.plan.native.source import kernels_source
 from minigrad.plan.native.toolchain import NativeUnavailable, load, load_ahead
 
+LARGE = 1 << 18
+"""Multiply-adds beyond which NumPy spreads a product over threads."""
+
 FOR_TWO = 1_000_000
 """Multiply-adds from which on a second thread is worth its price."""
 
@@ -35,6 +38,8 @@ class Factors(ctypes.Structure):
 
 def matmul(a: Any, b: Any) -> Any:
     """The products of the matrices in two arrays, or None where NumPy is to compute them."""
+    if a.ndim < 2 or b.ndim < 2 or a.shape[-2] * a.shape[-1] * b.shape[-1] <= LARGE:
+        return None
     if a.ndim == b.ndim == 2:
         return multiply(a, b)
     try:
