@@ -217,6 +217,23 @@ def test_streams_take_turns(cuda: Any) -> None:
     expect(layer, found, cuda, *streams)
 
 
+def test_constants_of_a_step_are_there_for_every_stream(cuda: Any) -> None:
+    """They are made with the plan, on the stream that is current then."""
+
+    class Scaled(mg.RNNCell):
+        def step(self, x: Any, h: Any) -> Any:
+            y, h = super().step(x, h)
+            return y * mg.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), h
+
+    layer = mg.Recurrent(Scaled(I, H), engine="plan")
+    streams = [cuda.Stream(non_blocking=True) for _ in range(2)]
+    for stream in streams:
+        stream.wait_event(cuda.null.record())
+    found = [run for stream in streams for run in train_on(stream, layer, 1)]
+    assert layer._plans.latest.executor.constants
+    expect(layer, found, cuda, *streams)
+
+
 @pytest.mark.parametrize("own", [False, True], ids=["one stream", "streams of their own"])
 def test_threads_train_one_layer(own: bool, cuda: Any) -> None:
     layer = mg.Recurrent(mg.GRUCell(I, H), engine="plan")

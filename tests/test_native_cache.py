@@ -256,12 +256,11 @@ def test_a_child_forked_while_another_thread_compiles_can_compile(folder, fake, 
     wait = f"while [ ! -e {tmp_path}/done ]; do sleep 0.01; done"
     fake(f'mkdir {tmp_path}/begun 2>/dev/null && {wait}\nexec {FOUND.command[0]} "$@"\n')
     script = f"""
-import os, threading, time
+import os, time
 from minigrad.plan.native import toolchain
 toolchain.load_ahead({SOURCE!r})
 while not os.path.exists({str(tmp_path / "begun")!r}):
     time.sleep(0.01)
-threading.Thread(target=lambda: toolchain._lock.acquire(), daemon=True).start()
 time.sleep(0.2)
 child = os.fork()
 if child == 0:

@@ -17,7 +17,7 @@ import pytest
 from native_layers import how, layer, right, sequence, steps_right
 from native_toolchain import FOUND, answers, entries, forget, needs_compiler
 
-from minigrad.plan.native import cache, pool, toolchain
+from minigrad.plan.native import cache, pool, programs, toolchain
 from minigrad.plan.native.cache import NativeWarning
 from minigrad.plan.native.toolchain import Compiler, describe
 
@@ -361,11 +361,11 @@ def test_macos_without_its_developer_tools(monkeypatch):
 
     def run(command: list[str], *_: Any) -> Any:
         asked.append(command)
-        return toolchain._Ended(2, "xcode-select: error: unable to get active developer directory")
+        return programs.Ended(2, "xcode-select: error: unable to get active developer directory")
 
     monkeypatch.setattr(toolchain.sys, "platform", "darwin")
     monkeypatch.setattr(toolchain.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(toolchain, "_run", run)
+    monkeypatch.setattr(programs, "run", run)
     assert toolchain._ask("cc -m64") == "needs the developer tools (xcode-select --install)"
     assert asked == [["xcode-select", "-p"]]
 
@@ -373,7 +373,7 @@ def test_macos_without_its_developer_tools(monkeypatch):
 def test_macos_tells_its_processor(monkeypatch):
     monkeypatch.setattr(toolchain.sys, "platform", "darwin")
     monkeypatch.setattr(toolchain.platform, "machine", lambda: "arm64")
-    monkeypatch.setattr(toolchain, "_run", lambda command, *_: toolchain._Ended(0, f"value of {command[-1]}\n"))
+    monkeypatch.setattr(programs, "run", lambda command, *_: programs.Ended(0, f"value of {command[-1]}\n"))
     found = toolchain.processor.__wrapped__().splitlines()
     assert found[:2] == ["arm64", "value of machdep.cpu.brand_string"]
     assert len(found) == 4

@@ -52,18 +52,22 @@ def test_products(m: int, k: int, n: int, left: str, right: str, char: str, thre
     assert np.all(np.abs(found - expected) <= size * np.finfo(char).eps * (k + 1))
 
 
-@pytest.mark.parametrize("left", ["rows", "columns"])
-def test_threads_do_not_change_a_bit(left: str) -> None:
+@pytest.mark.parametrize("char", ["f", "d"])
+@pytest.mark.parametrize("rows", [50, 1301])
+def test_neither_threads_nor_layouts_change_a_bit(rows: int, char: str) -> None:
+    """As a model that is resumed has its parameters in another layout, or runs on another machine."""
     random = np.random.default_rng(0)
-    a, b = LAYOUTS[left](random.normal(size=(301, 155))), random.normal(size=(155, 97))
+    a, b = random.normal(size=(rows, 700)).astype(char), random.normal(size=(700, 147)).astype(char)
+    layouts = ["rows", "columns", "rows with gaps", "every other column", "reversed rows"]
     before, found = get_num_threads(), []
     try:
         for threads in (1, 2, 3, 5):
             set_num_threads(threads)
-            found.append(products.multiply(a, b))
+            found += [products.multiply(LAYOUTS[left](a), LAYOUTS[right](b)) for left in layouts for right in layouts]
     finally:
         set_num_threads(before)
     assert all(np.array_equal(found[0], other) for other in found[1:])
+    assert np.array_equal(found[0][:20], products.multiply(a[:20], b))
 
 
 @pytest.mark.parametrize("left", ["rows", "columns"])
@@ -195,6 +199,14 @@ def test_small_products_and_vectors_are_numpys(seen: list[tuple[int, ...]]) -> N
     assert seen == []
     assert (numpy.matmul(np.ones((side + 1, side)), b) == side).all()
     assert seen == [(side + 1, side, side)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1024, 1024), (8, 500, 500), (100_000, 9, 1), (1, 100_000, 9), (900, 2, 900)])
+def test_narrow_products_are_numpys(shape: tuple[int, int, int], seen: list[tuple[int, ...]]) -> None:
+    """NumPy does them without copying a factor, or by other means."""
+    m, k, n = shape
+    assert (load_backend("numpy").matmul(np.ones((m, k)), np.ones((k, n))) == k).all()
+    assert seen == []
 
 
 def test_without_native_code_it_is_numpys(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

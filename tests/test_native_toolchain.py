@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import native_toolchain
 import pytest
@@ -133,6 +137,76 @@ def test_without_another_thread_compiling_ahead_is_left_out(monkeypatch):
     monkeypatch.setattr(toolchain.threading.Thread, "start", refuse)
     toolchain.load_ahead(SOURCE)
     assert answers() == 85
+
+
+@needs_compiler
+def test_an_interrupt_ends_the_program_at_once_and_leaves_nothing(tmp_path, fake):
+    """Though compilers run that take long, one of them begun ahead."""
+    fake(f"touch {tmp_path}/$(cksum < source.c | cut -d' ' -f1).c\nsleep 60\n")
+    script = f"""
+from minigrad.plan.native import toolchain
+toolchain.load_ahead({OTHER!r})
+try:
+    toolchain.load({SOURCE!r})
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    (tmp_path / "temporary").mkdir()
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
+    while len(list(tmp_path.glob("*.c"))) < 2:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[0] == "interrupted\n"  # the compilers would take twice as long
+    assert process.returncode == 0
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@needs_compiler
+def test_after_an_interrupt_it_is_compiled_anew(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(toolchain, "_load", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            load(SOURCE)
+    assert answer() == 42
+
+
+def interrupt(source: str, flags: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", ["interrupted", "done"])
+def test_who_waits_for_another_thread(monkeypatch, how):
+    """The library that it has loaded; or, if that was interrupted, one's own."""
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+    sound = toolchain._load
+
+    def slow(source: str, flags: Any) -> Any:
+        seen.append(threading.current_thread().name)
+        if len(seen) > 1:
+            return sound(source, flags)
+        begun.set()
+        go_on.wait(20)
+        if how == "interrupted":
+            raise KeyboardInterrupt
+        return sound(source, flags)
+
+    monkeypatch.setattr(toolchain, "_load", slow)
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    first = threading.Thread(target=load, args=(SOURCE,), name="first")
+    first.start()
+    begun.wait(20)
+    found: list[Any] = []
+    second = threading.Thread(target=lambda: found.append(load(SOURCE)), name="second")
+    second.start()
+    time.sleep(0.05)
+    assert found == []
+    go_on.set()
+    for thread in (first, second):
+        thread.join(30)
+    assert seen == (["first", "second"] if how == "interrupted" else ["first"])
+    assert found[0].answer() == 42
 
 
 def refuse(thread: threading.Thread) -> None:

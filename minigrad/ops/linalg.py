@@ -32,6 +32,8 @@ def matmul(xp: Any, x1: Array, x2: Array, /) -> Array:
 
 def _product(x1: Array, x2: Array) -> Array:
     """x1 @ x2; a single product where x2 is one matrix, and not one for each in x1."""
+    if not (hasattr(x1, "ndim") and hasattr(x2, "ndim")):
+        return x1 @ x2
     multiply = backend_of(x1).matmul
     if x1.ndim < 3 or x2.ndim != 2:
         return multiply(x1, x2)
@@ -82,7 +84,7 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array | None = None, /) -> Ar
         (..., out_features).
     """
     y = _product(x, weight.T)
-    if bias is not None and bias.dtype == y.dtype:
+    if bias is not None and getattr(bias, "dtype", None) == y.dtype and bias.ndim < 2:
         y += bias
         return y
     return y if bias is None else y + bias

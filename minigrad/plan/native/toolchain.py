@@ -13,6 +13,7 @@ is missing, fails or does not end is warned of once in a process.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import hashlib
@@ -22,17 +23,16 @@ import os
 import platform
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from minigrad.plan.native import programs
 from minigrad.plan.native.cache import ZIG, Store, open_store, temporary_store, warn_once
 
 FLAGS = (
@@ -56,7 +56,6 @@ VERSION_SECONDS = 10.0
 """The time limit of asking a compiler for its version."""
 
 _FORMAT = 1  # part of every key; to be counted up when entries of earlier versions must not be found
-_LINES = 8  # of a compiler's message are shown
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,8 @@ def load(source: str, flags: Sequence[str] = ()) -> ctypes.CDLL | NativeUnavaila
         source: the text of one translation unit; it includes nothing but system headers.
         flags: further flags of the compiler, after `FLAGS`.
     """
-    if os.environ.get("MINIGRAD_NATIVE") == "0":
-        return NativeUnavailable("MINIGRAD_NATIVE=0 switches native code off")
+    if is_off():
+        return NativeUnavailable(_OFF)
     found = _loaded_once(source, tuple(flags))
     if isinstance(found, NativeUnavailable):
         _warn(found)
@@ -96,15 +95,22 @@ def load(source: str, flags: Sequence[str] = ()) -> ctypes.CDLL | NativeUnavaila
 
 def load_ahead(source: str) -> None:
     """Begin to compile what `load` will be asked for, beside whatever else is compiled."""
-    if (source, (), _environment()) not in _loaded and os.environ.get("MINIGRAD_NATIVE") != "0":
+    if (source, (), _environment()) not in _loaded and not is_off():
+        thread = threading.Thread(target=_loaded_once, args=(source, ()), daemon=True)
         with contextlib.suppress(RuntimeError):  # no more threads are allowed here: one after the other, then
-            threading.Thread(target=_loaded_once, args=(source, ())).start()
+            thread.start()
+            _ahead.append(thread)
+
+
+def is_off() -> bool:
+    """Whether the user has switched native code off."""
+    return os.environ.get("MINIGRAD_NATIVE") == "0"
 
 
 def unavailable() -> NativeUnavailable | None:
     """Why there can be no native code here, as far as can be told without compiling; None if nothing speaks against."""
-    if os.environ.get("MINIGRAD_NATIVE") == "0":
-        return NativeUnavailable("MINIGRAD_NATIVE=0 switches native code off")
+    if is_off():
+        return NativeUnavailable(_OFF)
     found = find_compiler()
     return found if isinstance(found, NativeUnavailable) else None
 
@@ -144,7 +150,7 @@ def processor() -> str:
     found = [platform.machine()]
     if sys.platform == "darwin":
         names = ("machdep.cpu.brand_string", "machdep.cpu.features", "machdep.cpu.leaf7_features")
-        found += [_run(["sysctl", "-n", name], VERSION_SECONDS).output.strip() for name in names]
+        found += [programs.run(["sysctl", "-n", name], VERSION_SECONDS).output.strip() for name in names]
     else:
         try:
             first = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0]
@@ -155,14 +161,6 @@ def processor() -> str:
         wanted = ("model name", "vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
         found += [fields[name] for name in wanted if name in fields]
     return "\n".join(found)
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """How a program ended: its exit status, None if it was stopped at the time limit, and its first output."""
-
-    status: int | None
-    output: str
 
 
 def _environment() -> tuple[str | None, ...]:
@@ -200,35 +198,36 @@ def _ask(text: str) -> Compiler | str:
         return "not found"
     if sys.platform == "darwin" and program.startswith("/usr/bin/"):
         # a stand-in that opens a window unless the developer tools are installed
-        if _run(["xcode-select", "-p"], VERSION_SECONDS).status != 0:
+        if programs.run(["xcode-select", "-p"], VERSION_SECONDS).status != 0:
             return "needs the developer tools (xcode-select --install)"
     command = (os.path.abspath(program), *words[1:])
     try:
         with tempfile.TemporaryDirectory(prefix="minigrad-compile-") as folder:
-            ended = _run([*command, "--version"], VERSION_SECONDS, folder, folder)
+            ended = programs.run([*command, "--version"], VERSION_SECONDS, folder, folder)
     except OSError as error:  # no room for temporary files
         return str(error)
     if ended.status != 0:
-        return _failure(ended, VERSION_SECONDS)
+        return programs.failure(ended, VERSION_SECONDS)
     return Compiler(command, next(iter(ended.output.splitlines()), "no version"))
 
 
 def _loaded_once(source: str, flags: tuple[str, ...]) -> ctypes.CDLL | NativeUnavailable:
     """What `load` gives; who asks for what another thread is at work on waits for that."""
     asked = source, flags, _environment()
-    with _lock:
-        is_first = asked not in _loaded
-        found = _loaded.setdefault(asked, Future())
-    if is_first:
+    while asked not in _loaded:
+        done = threading.Event()
         try:
-            found.set_result(_load(source, flags))
+            if _begun.setdefault(asked, done) is not done:
+                _begun.get(asked, _DONE).wait()
+            elif asked not in _loaded:  # nobody else has been here in between
+                _loaded[asked] = _load(source, flags)
         except (OSError, ImportError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
-            found.set_result(NativeUnavailable(f"{type(error).__name__}: {error}"))
-        except BaseException as error:  # such as an interrupt: whoever asks again begins anew
-            del _loaded[asked]
-            found.set_exception(error)
-            raise
-    return found.result()
+            _loaded[asked] = NativeUnavailable(f"{type(error).__name__}: {error}")
+        finally:  # after an interrupt, too: whoever waits for this begins anew
+            if _begun.get(asked) is done:
+                del _begun[asked]
+            done.set()
+    return _loaded[asked]
 
 
 def _load(source: str, flags: tuple[str, ...]) -> ctypes.CDLL | NativeUnavailable:
@@ -287,9 +286,11 @@ def _compile(compiler: Compiler, command: list[str], source: str, store: Store) 
     """The bytes of the library; the names of files are relative, so that equal sources give equal bytes."""
     with tempfile.TemporaryDirectory(prefix="minigrad-compile-") as folder:
         Path(folder, "source.c").write_text(source, encoding="utf-8")
-        ended = _run([*command, "source.c", "-o", "library.so", "-lm"], COMPILE_SECONDS, folder, str(store.path / ZIG))
+        ended = programs.run(
+            [*command, "source.c", "-o", "library.so", "-lm"], COMPILE_SECONDS, folder, str(store.path / ZIG)
+        )
         if ended.status != 0:
-            reason = f"{shlex.join(compiler.command)}: {_failure(ended, COMPILE_SECONDS)}"
+            reason = f"{shlex.join(compiler.command)}: {programs.failure(ended, COMPILE_SECONDS)}"
             if ended.status is None:
                 _hanging[compiler] = reason
             return NativeUnavailable(reason)
@@ -297,56 +298,6 @@ def _compile(compiler: Compiler, command: list[str], source: str, store: Store) 
             return Path(folder, "library.so").read_bytes()
         except OSError:
             return NativeUnavailable(f"{shlex.join(compiler.command)}: ended well, but wrote no library")
-
-
-def _run(command: list[str], seconds: float, folder: str | None = None, zig: str = "") -> _Ended:
-    """Run a program with all that it starts, to its end or to the time limit.
-
-    Zig's compiler compiles parts of itself, which it keeps in the folder `zig` rather than in the home folder: it does
-    not end where that cannot be written.
-    """
-    zig_folders = {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": folder} if folder else {}
-    with tempfile.TemporaryFile() as output:
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env={**zig_folders, **os.environ, "LC_ALL": "C"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a group of its own, which can be stopped as a whole
-            )
-        except OSError as error:
-            return _Ended(127, str(error))
-        status: int | None
-        try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            _stop(process)
-            status = None
-        except BaseException:
-            _stop(process)
-            raise
-        output.seek(0)
-        return _Ended(status, output.read(1 << 16).decode(errors="replace"))
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _failure(ended: _Ended, seconds: float) -> str:
-    """How a program failed, with the first lines of what it said."""
-    if ended.status is None:
-        how = f"did not end within {seconds:g} s and was stopped"
-    elif ended.status < 0:
-        how = f"crashed with signal {-ended.status}"
-    else:
-        how = f"exit status {ended.status}"
-    lines = [line[:200] for line in ended.output.strip().splitlines()[:_LINES]]
-    return "\n".join([how, *lines])
 
 
 def _own_processor() -> list[str]:
@@ -364,18 +315,29 @@ def _warn(found: NativeUnavailable) -> None:
 
 
 def _forget_threads() -> None:
-    """After a fork: other threads of the parent may have held the lock, or been at work, and are not here any more."""
-    global _lock
-    _lock = threading.Lock()
-    for asked, found in list(_loaded.items()):
-        if not found.done():
-            del _loaded[asked]
+    """After a fork: other threads of the parent may have been at work, and are not here any more."""
+    _begun.clear()
+    _ahead.clear()
+    programs.running.clear()
 
 
-_lock = threading.Lock()
-_loaded: dict[object, Future[ctypes.CDLL | NativeUnavailable]] = {}
+def _end_threads() -> None:
+    """When the program ends: what has been begun ahead is not waited for, but leaves nothing behind."""
+    for _ in range(100):  # a thread may try another compiler, or another flag, before it ends
+        if any(thread.is_alive() for thread in _ahead):
+            programs.stop_all()
+            _ahead[-1].join(0.01)
+
+
+_OFF = "MINIGRAD_NATIVE=0 switches native code off"
+_loaded: dict[object, ctypes.CDLL | NativeUnavailable] = {}
+_begun: dict[object, threading.Event] = {}  # what is at work, and is set when that is over
+_DONE = threading.Event()
+_DONE.set()
+_ahead: list[threading.Thread] = []
 _hanging: dict[Compiler, str] = {}
 _without_own: set[Compiler] = set()  # those that do not take the flag for the machine's own processor
 _warned_of_failure = False
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)
+atexit.register(_end_threads)

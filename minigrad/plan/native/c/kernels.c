@@ -29,10 +29,19 @@ static void pack(const REAL *w, long row, long column, long K, long N, REAL *pac
                 for (long n = inside; n < width; n++) out[k * width + n] = 0;
             }
         else
-            for (long k0 = 0; k0 < K; k0 += 16) /* what is read once is read whole: lines of the cache along k */
-                for (long n = 0; n < width; n++)
-                    for (long k = k0; k < K && k < k0 + 16; k++)
-                        out[k * width + n] = from + n < N ? w[k * row + (from + n) * column] : 0;
+            for (long k0 = 0; k0 < K; k0 += 16) { /* what is read once is read whole: lines of the cache along k */
+                const long k1 = k0 + 16 < K ? k0 + 16 : K, inside = to < N ? width : N - from;
+                const REAL *line = w + from * column;
+                long n = 0;
+                for (; n + 4 <= inside; n += 4, line += 4 * column)
+                    for (long k = k0; k < k1; k++) { /* four are written together */
+                        const REAL *at = line + k * row;
+                        const REAL four[4] = {at[0], at[column], at[2 * column], at[3 * column]};
+                        memcpy(out + k * width + n, four, sizeof four);
+                    }
+                for (; n < width; n++, line += column)
+                    for (long k = k0; k < k1; k++) out[k * width + n] = n < inside ? line[k * row] : 0;
+            }
     }
 }
 
