@@ -84,10 +84,12 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array | None = None, /) -> Ar
         (..., out_features).
     """
     y = _product(x, weight.T)
-    if bias is not None and getattr(bias, "dtype", None) == y.dtype and bias.ndim < 2:
-        y += bias
+    if bias is None:
         return y
-    return y if bias is None else y + bias
+    if getattr(bias, "dtype", None) == y.dtype and bias.ndim < 2:
+        y += bias  # which nobody else has
+        return y
+    return y + bias
 
 
 defvjp(

@@ -42,10 +42,11 @@ static inline long within(long x, long most) { return x < 0 ? 0 : x < most ? x :
 static void some_panels(void *context, int worker, int workers) {
     const struct factors *of = context;
     BLOCK_MEMORY REAL packed[BLOCK_ROWS * TILE_VECS * LANES] __attribute__((aligned(64)));
-    const long panels = panels_of(of->N), share = of->M >= MANY_ROWS * workers ? 0 : panels;
+    const long panels = panels_of(of->N);
+    const int by_rows = of->M >= MANY_ROWS * workers;
     for (long panel = 0; panel < panels; panel++) {
-        const long from = share ? within(share * worker - panel * workers, workers) : worker;
-        const long to = share ? within(share * (worker + 1) - panel * workers, workers) : worker + 1;
+        const long from = by_rows ? worker : within(panels * worker - panel * workers, workers);
+        const long to = by_rows ? worker + 1 : within(panels * (worker + 1) - panel * workers, workers);
         const long m0 = of->M * from / workers, m1 = of->M * to / workers;
         const long n = panel_start(of->N, panel) * LANES, end = panel_start(of->N, panel + 1) * LANES;
         const long columns = (end < of->N ? end : of->N) - n;
