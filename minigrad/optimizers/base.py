@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from minigrad.backend import Array, backend_of, is_floating
 from minigrad.errors import StateDictError
 from minigrad.optimizers._arguments import as_groups, is_number, listed, no_parameter, no_parameters, plain, plain_value
+from minigrad.optimizers.together import update_all
 from minigrad.tensor import Tensor
 
 State = dict[str, Any]
@@ -21,7 +22,9 @@ Limits = Mapping[str, tuple[float, float]]
 class Optimizer:
     """Base class of optimizers. A subclass defines `update`; its keywords are the hyperparameters with their defaults.
 
-    Groups, state and checks are done here.
+    Groups, state and checks are done here. On the CPU, where there is a C compiler, an update that treats every element
+    alike, by operators and functions such as `mg.sqrt`, becomes one compiled pass over all parameters, unless they are
+    small; any other is called for each.
 
     >>> from minigrad.optimizers import Optimizer
     >>> class SignDescent(Optimizer):
@@ -42,7 +45,7 @@ class Optimizer:
     Attributes:
         groups: one dict per group: its tuple "params" and every hyperparameter. Change the hyperparameters between
             steps; `step` checks them.
-        state: what is remembered of each parameter that has been updated.
+        state: what is remembered of each parameter that has been updated. A step may write into its arrays.
 
     Raises:
         ValueError: there are no parameters, one is there twice, or a hyperparameter is out of range.
@@ -54,7 +57,7 @@ class Optimizer:
     update: ClassVar[Callable[..., tuple[Array, State]]]
     """`update(parameter, gradient, state, **hyperparameters) -> (parameter, state)`: a pure function of arrays.
 
-    It changes none of its arguments. `state` is empty before the first update.
+    It changes none of its arguments, and keeps none of them elsewhere. `state` is empty before the first update.
     """
 
     required_state: ClassVar[tuple[str, ...]] = ()
@@ -142,22 +145,23 @@ class Optimizer:
         """
         checked = [self._hyperparameters(group) for group in self.groups]
         for group, hyperparameters in zip(self.groups, checked, strict=True):
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                if not isinstance(parameter.grad, Tensor):
-                    kind = type(parameter.grad).__name__
-                    raise TypeError(f"the gradient of {self._names[parameter]} is no tensor but {kind}: use mg.tensor")
-                gradient = parameter.grad.data
-                if gradient.shape != parameter.shape:
-                    raise ValueError(
-                        f"the gradient of {self._names[parameter]} has shape {gradient.shape}, not {parameter.shape}"
-                    )
-                if gradient.dtype != parameter.dtype:
-                    gradient = gradient.astype(parameter.dtype)
-                state = self.state.get(parameter, {})
-                data, self.state[parameter] = self.update(parameter.data, gradient, state, **hyperparameters)
-                parameter.data = backend_of(data).asarray(data)
+            members = [p for p in group["params"] if p.grad is not None]
+            given: list[Any] = [(p.data, self._gradient(p), self.state.get(p)) for p in members]
+            for number, (data, state) in update_all(self.update, given, hyperparameters):
+                self.state[members[number]] = state
+                members[number].data = backend_of(data).asarray(data)
+
+    def _gradient(self, parameter: Tensor) -> Array:
+        """A parameter's gradient in its dtype."""
+        if not isinstance(parameter.grad, Tensor):
+            kind = type(parameter.grad).__name__
+            raise TypeError(f"the gradient of {self._names[parameter]} is no tensor but {kind}: use mg.tensor")
+        gradient = parameter.grad.data
+        if gradient.shape != parameter.shape:
+            raise ValueError(
+                f"the gradient of {self._names[parameter]} has shape {gradient.shape}, not {parameter.shape}"
+            )
+        return gradient if gradient.dtype == parameter.dtype else gradient.astype(parameter.dtype)
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""

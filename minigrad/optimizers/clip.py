@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import reduce
 from typing import Any
 
-from minigrad.ops import add, astype, clip, square, sum
+from minigrad.ops import add, clip
 from minigrad.optimizers._arguments import is_number, listed, no_parameters, plain_value
 from minigrad.tape import no_grad
 from minigrad.tensor import Tensor
@@ -48,7 +48,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
 def sum_of_squares(params: Iterable[Tensor]) -> Tensor | None:
     """Of all elements of all gradients, in float64; None without gradients. The host does not wait for it."""
     with no_grad():
-        squares = [sum(square(astype(gradient, "float64"))) for _, gradient in _with_gradients(params)]
+        squares = [Tensor(g.backend.sum_of_squares(g.data)) for _, g in _with_gradients(params)]
         return reduce(add, squares) if squares else None
 
 

@@ -134,27 +134,34 @@ class Loop:
 
     def _expression(self, value: Value, operands: list[str]) -> str:
         name = value.name
-        if name == "where":
-            condition, a, b = operands
-            condition = condition if condition in self._masks else f"({condition} != 0)"
-            return f"v_select({condition}, {self._real(a)}, {self._real(b)})"
         if name in LOGICAL or name == "logical_not":
-            flags = [o if o in self._masks else f"({o} != 0)" for o in operands]
-            return f"~{flags[0]}" if name == "logical_not" else f" {LOGICAL[name]} ".join(flags)
-        reals = [self._real(operand) for operand in operands]
-        if name in INFIX:
-            return f"{reals[0]} {INFIX[name]} {reals[1]}"
-        if name in COMPARE:
-            return f"{reals[0]} {COMPARE[name]} {reals[1]}"
-        if name in _CALLS:
-            return f"{_CALLS[name]}({', '.join(reals)})"
-        if name in _FORMULAS:
-            return _FORMULAS[name](reals[0], **value.attrs)
-        raise NotExpressibleError(f"{name} is not among what can be written in C")
+            operands = [o if o in self._masks else f"({o} != 0)" for o in operands]
+        elif name == "where":
+            condition = operands[0] if operands[0] in self._masks else f"({operands[0]} != 0)"
+            operands = [condition, *map(self._real, operands[1:])]
+        else:
+            operands = list(map(self._real, operands))
+        return expression(name, operands, value.attrs)
 
     def _real(self, name: str) -> str:
         """A variable as numbers: a mask is 1 or 0."""
         return f"v_select({name}, v_set(1), v_set(0))" if name in self._masks else name
+
+
+def expression(name: str, operands: list[str], attrs: dict[str, Any]) -> str:
+    """An operation on vectors: of numbers, or of masks where it takes these."""
+    if name == "where":
+        return f"v_select({', '.join(operands)})"
+    if name == "logical_not":
+        return f"~{operands[0]}"
+    for infix in (LOGICAL, INFIX, COMPARE):
+        if name in infix:
+            return f"{operands[0]} {infix[name]} {operands[1]}"
+    if name in _CALLS:
+        return f"{_CALLS[name]}({', '.join(operands)})"
+    if name in _FORMULAS:
+        return _FORMULAS[name](operands[0], **attrs)
+    raise NotExpressibleError(f"{name} is not among what can be written in C")
 
 
 def _clip(a: str, min: float | None, max: float | None) -> str:
@@ -167,6 +174,7 @@ def _elu(a: str, alpha: float) -> str:
 
 
 _FORMULAS: dict[str, Callable[..., str]] = {
+    "positive": lambda a: a,
     "negative": lambda a: f"-{a}",
     "square": lambda a: f"{a} * {a}",
     "relu": lambda a: f"v_max({a}, v_set(0))",

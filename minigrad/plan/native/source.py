@@ -19,13 +19,13 @@ IN_TIME = frozenset({"given", "carry", "carried", "saved", "output", "chunk"})
 def source(schedule: Schedule) -> str:
     """The translation unit."""
     real = "float" if schedule.real.itemsize == 4 else "double"
-    parts = [f"#define REAL {real}", _text("vector_math.h"), _text("run.h"), _text("rows.h")]
+    parts = [f"#define REAL {real}", text("vector_math.h"), text("run.h"), text("rows.h")]
     parts += [
         _rows(schedule.forward),
         _rows(schedule.backward),
         _totals(schedule),
         _packing(schedule),
-        _text("entry.h"),
+        text("entry.h"),
     ]
     return "\n".join(parts)
 
@@ -33,10 +33,11 @@ def source(schedule: Schedule) -> str:
 def kernels_source(real: Any) -> str:
     """The products, for all programs of a dtype."""
     name = "float" if real.itemsize == 4 else "double"
-    return "\n".join([f"#define REAL {name}", *map(_text, ("vector_math.h", "run.h", "kernels.c", "multiply.c"))])
+    return "\n".join([f"#define REAL {name}", *map(text, ("vector_math.h", "run.h", "kernels.c", "multiply.c"))])
 
 
-def _text(name: str) -> str:
+def text(name: str) -> str:
+    """One of the files that sources are made of."""
     return (files("minigrad.plan.native") / "c" / name).read_text(encoding="utf-8")
 
 

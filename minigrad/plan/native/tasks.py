@@ -141,21 +141,25 @@ def _operation(operation: RowOperation, phase: Phase) -> Task:
 def _loop(loop: Loop) -> list[str]:
     """The columns of a row, vector by vector; what is left over is a partial vector."""
     rest = f"{loop.size} % LANES"
-    whole = [line.replace("LOAD(", "v_load(").replace("STORE(", "v_store(") for line in loop.body]
-    partial = [_with_count(line, rest) for line in loop.body]
     return [
         *loop.row,
         f"for (long j = 0; j + LANES <= {loop.size}; j += LANES) {{",
-        *("    " + line for line in whole),
+        *("    " + whole(line) for line in loop.body),
         "}",
         f"if ({rest}) {{",
         f"    const long j = {loop.size} - {rest};",
-        *("    " + line for line in partial),
+        *("    " + partial(line, rest) for line in loop.body),
         "}",
     ]
 
 
-def _with_count(line: str, rest: str) -> str:
+def whole(line: str) -> str:
+    """A line with LOAD and STORE for whole vectors."""
+    return line.replace("LOAD(", "v_load(").replace("STORE(", "v_store(")
+
+
+def partial(line: str, rest: str) -> str:
+    """A line with LOAD and STORE for the first `rest` numbers of a vector."""
     for word, function in (("LOAD(", "v_load_partial("), ("STORE(", "v_store_partial(")):
         if word in line:
             at = line.index(word)
