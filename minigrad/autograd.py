@@ -13,8 +13,9 @@ from typing import Any
 
 from minigrad.backend import backend_of
 from minigrad.errors import FreedGraphError, StaleParameterError
-from minigrad.tape import Node, enable_grad, no_grad
+from minigrad.tape import Node, enable_grad, no_grad, recorder
 from minigrad.tensor import Tensor, as_tensor
+from minigrad.within import Within
 
 __all__ = ["backward", "grad"]
 
@@ -128,16 +129,15 @@ def pull_back(
     Returns:
         For each leaf (or target) that was reached its cotangent: an array, or a tensor if `create_graph`.
     """
-    with enable_grad() if create_graph else no_grad():
-        return _walk(
-            outputs, cotangents, None if targets is None else set(targets), create_graph, retain_graph, allow_stale
-        )
+    wanted = frozenset(targets or ())
+    with enable_grad() if create_graph else no_grad(), Within(recorder, "targets", wanted):
+        return _walk(outputs, cotangents, None if targets is None else wanted, create_graph, retain_graph, allow_stale)
 
 
 def _walk(
     outputs: Sequence[Tensor],
     seeds: Sequence[Tensor],
-    targets: set[Any] | None,
+    targets: frozenset[Any] | None,
     create_graph: bool,
     retain_graph: bool,
     allow_stale: bool,
@@ -190,6 +190,8 @@ def _walk(
             fresh = not create_graph and (primitive.gives == "new" or (primitive.gives == "g" and node in owned))
             if accumulate is None:
                 part = rule(g, *saved, **attrs) if attrs else rule(g, *saved)
+                if part is None:
+                    continue
                 if part.shape != shape:
                     part = unbroadcast(part, shape)
             else:
@@ -220,7 +222,7 @@ def _walk(
 
 
 def _leaves(
-    cotangents: dict[Any, Any], owned: set[Any], create_graph: bool, targets: set[Any] | None
+    cotangents: dict[Any, Any], owned: set[Any], create_graph: bool, targets: frozenset[Any] | None
 ) -> dict[Any, Any]:
     """What has arrived at the leaves, in the leaf's dtype and in memory of its own."""
     results = {}
@@ -238,7 +240,7 @@ def _leaves(
     return results
 
 
-def _leading_to(targets: set[Any], roots: list[Node]) -> tuple[set[Any], set[Any]]:
+def _leading_to(targets: frozenset[Any], roots: list[Node]) -> tuple[set[Any], set[Any]]:
     """The nodes through which a gradient can go from `roots` to `targets`, with the targets and without the last ones.
 
     The second set lacks targets that no other target is behind: the walk ends there, and leaves them unfreed.

@@ -8,18 +8,19 @@ from minigrad.backend import backend_of
 from minigrad.contract import Cell, checked_step
 from minigrad.errors import PlanError
 from minigrad.lengths import hold, silence
+from minigrad.lookup import Lookup
 from minigrad.nest import map_nest
 from minigrad.ops import stack
 from minigrad.plan.engine import run_cell
 from minigrad.tensor import Tensor
 
 
-def run_plan(layer: Any, x: Tensor, state: Any, alive: Any, return_states: bool) -> Any:
+def run_plan(layer: Any, x: Tensor, state: Any, alive: Any, return_states: bool, lookup: Lookup | None = None) -> Any:
     """What `run_tape` returns, by the plan; None if the tape is to run."""
     if layer.engine == "tape":
         return None
     every = layer.checkpoint_every
-    result, reason = run_cell(layer._plans, layer.cell, x, state, alive, return_states, every, run_tape)
+    result, reason = run_cell(layer._plans, layer.cell, x, state, alive, return_states, every, run_tape, lookup)
     if reason and layer.engine == "plan":
         raise PlanError(reason)
     return result

@@ -16,6 +16,7 @@ from minigrad.creation import zeros, zeros_like
 from minigrad.engines import run_plan, run_tape
 from minigrad.layers import check_probability
 from minigrad.lengths import Mask, silence
+from minigrad.lookup import looked_up
 from minigrad.module import Module
 from minigrad.nest import describe, map_nest
 from minigrad.ops import broadcast_to, concat, dropout, flip, permute_dims
@@ -147,21 +148,27 @@ class Recurrent(RecurrentLayer):
     def begin(self, x: Any, state: Any, lengths: Any, return_states: bool) -> Callable[[], Any]:
         """Run the cell; the function that is returned does the rest of `forward`, which may wait for another run."""
         x = check_input(self.cell, x, axes=self.axes)
-        if self.batch_first:
-            x = swap_axes(x)
-        steps, batch = x.shape[:2]
+        steps, batch = x.shape[1::-1] if self.batch_first else x.shape[:2]
         expected = start_state(self, self, x, batch)
         state = expected if state is None else check_state(state, expected)
         mask = Mask(lengths, steps, batch, x)
-        run = x if mask.longest == steps else x[: mask.longest]
-        run = flip(run, 0) if self.reverse else run
         alive = mask.alive(self.reverse)
-        run = run if alive is None else silence(alive, run)  # so that not even a NaN there comes through
+
+        def in_order(x: Tensor) -> Tensor:
+            """Time first, without steps that are past all ends, the first one to be taken first."""
+            x = swap_axes(x) if self.batch_first else x
+            x = x if mask.longest == steps else x[: mask.longest]
+            x = flip(x, 0) if self.reverse else x
+            return x if alive is None else silence(alive, x)  # so that not even a NaN there comes through
+
+        run, lookup = in_order(x), None
+        if alive is None and (found := looked_up(x, batch, self._plans)) is not None:
+            lookup = found.after(in_order)
         if steps:
-            result = run_plan(self, run, state, alive, return_states)
+            result = run_plan(self, run, state, alive, return_states, lookup)
             ys, last, states = result or run_tape(self.cell, run, state, alive, return_states)
         else:
-            ys, last = self._no_steps(x, expected), state
+            ys, last = self._no_steps(run, expected), state
             states = map_nest(_no_rows, state) if return_states else None
         return partial(self._arranged, ys, last, states, state, steps - mask.longest)
 

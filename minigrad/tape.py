@@ -60,10 +60,15 @@ class Node:
 
 
 class _Recorder(threading.local):
-    """What this thread records: what needs a gradient, if `grad`; and everything, on `tape` if there is one."""
+    """What this thread records: what needs a gradient, if `grad`; and everything, on `tape` if there is one.
+
+    While it walks back over what was recorded, `targets` are the nodes and leaves whose gradients are asked for, if the
+    walk is not for those of all leaves.
+    """
 
     grad: bool = True
     tape: Tape | None = None
+    targets: frozenset[Any] = frozenset()
 
 
 recorder = _Recorder()

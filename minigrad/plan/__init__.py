@@ -8,7 +8,7 @@ In the order in which a step becomes a program:
 | `classes.py`, `kinds.py` | what a step can read: from a class, and from any object that a cell holds |
 | `shadow.py` | a key of all that; a copy of the cell made of arrays without values |
 | `graph.py` | the values of a step, each made once, and what each depends on |
-| `operations.py`, `bounds.py`, `simplify.py`, `pieces.py` | rules that offer something cheaper for each new value |
+| `operations.py`, `bounds.py`, `simplify.py`, `pieces.py`, `tables.py` | rules that make new values cheaper |
 | `fuse.py` | what can be made cheaper only when the whole step is known |
 | `trace.py`, `needs.py` | the forward traced, the backward derived by the tape's own rules; where gradients flow |
 | `program.py` | every value in the bin that says when it is computed: once, in the loop, for many steps at once |

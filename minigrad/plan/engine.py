@@ -8,6 +8,7 @@ from typing import Any
 from minigrad.backend import get_default_dtype, random_state
 from minigrad.contract import Cell
 from minigrad.errors import PlanError
+from minigrad.lookup import Looking, Lookup
 from minigrad.nest import build, leaves, map_nest
 from minigrad.plan.abstract import Abstract
 from minigrad.plan.executors import choose
@@ -29,6 +30,7 @@ def run_cell(
     return_states: bool,
     checkpoint_every: int | None,
     by_tape: Callable[..., Any],
+    lookup: Lookup | None = None,
 ) -> tuple[Any, str]:
     """Run a cell over x (T, B, ...) by its plan.
 
@@ -36,6 +38,7 @@ def run_cell(
         plans: where to look for a plan and to keep it.
         cell, x, state, alive, return_states, by_tape: see `recurrent.run_tape`, which is `by_tape`.
         checkpoint_every: see `Recurrent`.
+        lookup: how x was made, if the cell may look it up by itself.
 
     Returns:
         What `by_tape` would, and an empty string; or None, if the tape is to run, and the reason if it is the cell's.
@@ -43,21 +46,24 @@ def run_cell(
     initial = list(leaves(state))
     if recorder.tape is not None or not all([*x.shape, *(n for leaf in initial for n in leaf.shape)]):
         return None, ""  # somebody wants to see each operation, or there is nothing to compute
-    plan, grad = plan_for(plans, cell, x, state, alive is not None, return_states, checkpoint_every)
+    inner, given_x = (cell, x) if lookup is None else (Looking(cell, lookup.table), lookup.indices)
+    plan, grad = plan_for(plans, inner, given_x, state, alive is not None, return_states, checkpoint_every)
     if plan.executor is None or plan.shadow is None:
+        if lookup is not None:
+            return run_cell(plans, cell, x, state, alive, return_states, checkpoint_every, by_tape)
         return None, plan.reason
     executor, step = plan.executor, plan.executor.program.step
     given = plan.given(initial)
     carries = [initial[i] for i in step.changing]
     drawn = random_state() if executor.draws and grad else None
-    run = executor.forward(x.data, alive, [carry.data for carry in carries], [tensor.data for tensor in given])
+    run = executor.forward(given_x.data, alive, [carry.data for carry in carries], [tensor.data for tensor in given])
     ends = list(initial)
     for position, end in zip(step.changing, run.states, strict=True):
         ends[position] = Tensor(end)
     outputs = [Tensor(output) for output in run.outputs]
     if grad:
         tensors = [x, *carries, *given]
-        replay = Replay(by_tape, plan.shadow, step, tensors, state, alive, return_states, drawn)
+        replay = Replay(by_tape, plan.shadow, step, tensors, state, alive, return_states, drawn, lookup)
         record(executor, run, replay, outputs, ends)
     else:
         executor.release(run)

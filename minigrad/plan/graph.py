@@ -97,7 +97,12 @@ class Graph:
     Args:
         simplify: asked before an operation is added, with the graph and what `add` is given: a value that is equal to
             it, or None.
+
+    Attributes:
+        table: the leaf in which x, of integers, is looked up, if it is known to have few rows.
     """
+
+    table: Value | None = None
 
     def __init__(self, simplify: Callable[..., Value | None]) -> None:
         self._simplify = simplify

@@ -52,9 +52,15 @@ class Plan:
 
 
 class Plans(Unseen):
-    """The plans of one layer, the latest used last. A copy of a layer starts without any."""
+    """The plans of one layer, the latest used last. A copy of a layer starts without any.
+
+    Attributes:
+        take_vectors: whether somebody has asked for the gradient of vectors that a plan had looked up by itself: from
+            then on plans are given vectors.
+    """
 
     def __init__(self) -> None:
+        self.take_vectors = False
         self.known: OrderedDict[Any, Plan] = OrderedDict()
         self.latest: Plan | None = None
         self._lock = Lock()

@@ -134,9 +134,9 @@ def _is_linear(name: str, varying: list[bool]) -> bool:
 
 
 def _has_product(value: Value) -> bool:
-    """Whether linear operations lead down to a product of two values that vary."""
+    """Whether linear operations lead down to a product of two values that vary, or to rows added to a table."""
     varying = [isinstance(operand, Value) and operand.level is not Level.CONSTANT for operand in value.inputs]
-    if value.name == "matmul" and all(varying):
+    if value.name in ("matmul", "take_transpose") and all(varying):
         return True
     return _is_linear(value.name, varying) and any(_has_product(operand) for operand in value.values)
 

@@ -14,12 +14,13 @@ from typing import Any
 from minigrad.autograd import pull_back, stale_error
 from minigrad.backend import default_dtype, get_default_dtype, random_state, set_random_state, use_backend
 from minigrad.errors import PlanError
+from minigrad.lookup import Lookup
 from minigrad.nest import leaves, map_nest
 from minigrad.plan.executor import Executor, Run
 from minigrad.plan.shadow import Shadow
 from minigrad.plan.trace import Step
 from minigrad.primitive import Primitive
-from minigrad.tape import Node, tick
+from minigrad.tape import Node, enable_grad, recorder, tick
 from minigrad.tensor import Tensor
 
 
@@ -30,8 +31,9 @@ class Replay:
         by_tape, x, state, alive, return_states: see `recurrent.run_tape`.
         shadow: the cell as it was.
         step: of the program that ran.
-        tensors: all that it was given: x, the carries, the leaves.
+        tensors: all that it was given: x (the vectors, if they were looked up), the carries, the leaves.
         drawn: the state of the random generator before the run, if it draws.
+        lookup: how x was made, if the cell that ran has looked it up by itself.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Replay:
         alive: Any,
         return_states: bool,
         drawn: Any,
+        lookup: Lookup | None,
     ) -> None:
+        self.lookup = lookup
         self.by_tape, self.shadow, self.step, self.tensors = by_tape, shadow, step, tensors
         self.state, self.alive, self.return_states, self.drawn = state, alive, return_states, drawn
         self.arrays = [tensor.data for tensor in tensors]
@@ -70,7 +74,8 @@ class Replay:
         # Others stand in the place of all tensors, each of them in one place alone, and the gradients are with respect
         # to these: so what lies before the run is left to the walk, even if one tensor was given for several.
         others = [_alias(*each) for each in zip(self.tensors, self.arrays, self.needs, strict=True)]
-        ys, last, states = self._run(others)
+        with enable_grad():
+            ys, last, states = self._run(others)
         results = [ys, *(leaves(states) if self.return_states else ()), *leaves(last)]
         pairs = [(results[n], part) for n, part in g.parts.items() if results[n].requires_grad]
         found = pull_back(
@@ -95,6 +100,7 @@ class Replay:
         places = count()
         state = map_nest(lambda leaf: of_state[next(places)], self.state)
         cell = self.shadow.filled(lambda tensor: of_cell[id(tensor)])
+        cell = cell if self.lookup is None else cell.cell
         now = random_state() if self.drawn is not None else None
         try:
             if now is not None:
@@ -142,14 +148,24 @@ class _Backward:
         if self._for is not g:
             self._for, self._found = g, self._gradients(g)
         found, tensor = self._found[index], self.replay.tensors[index]
+        if found is None and index == 0 and self.replay.lookup is not None:
+            return None  # it has gone to the table
         return tensor.backend.xp.zeros(tensor.shape, dtype=tensor.dtype) if found is None else found
 
     def _gradients(self, g: _Cotangents) -> list[Any]:
-        if any(isinstance(part, Tensor) for part in g.parts.values()):
-            return [
+        recorded = any(isinstance(part, Tensor) for part in g.parts.values())
+        lookup = self.replay.lookup
+        of_vectors = lookup is not None and lookup.node in recorder.targets
+        if recorded or of_vectors:
+            found = [
                 Tensor(t.backend.xp.zeros_like(t.data)) if f is None else f
                 for t, f in zip(self.replay.tensors, self.replay.pull_back(g), strict=True)
             ]
+            if lookup is not None and of_vectors:
+                lookup.plans.take_vectors = True
+            if recorded:
+                return found
+            return [tensor.data.copy() for tensor in found]  # one array may be that of several
         step = self.executor.program.step
         outputs = len(step.outputs)
         x_grad, carries, finals = self.executor.backward(
@@ -190,6 +206,9 @@ _RUN.keeps_inputs, _RUN.gives = True, "new"
 _UNREAD = _primitive("unread", (lambda g: g,), [])
 _UNREAD.gives = "g"
 """A parameter whose value the backward does not read, so that an update in between does no harm."""
+_TAKE = _primitive("take", (lambda g: g,), [])
+_TAKE.gives, _TAKE.keeps_inputs = "g", True
+"""A table in which x is looked up, whose update in between is an error for whoever asks for the table's gradient."""
 _READY = _primitive("ready", (lambda g, ready: ready.note(g),), [("ready", 0)])
 """A result of a run on another stream, whose gradient comes by before a later run is pulled back."""
 _ALIAS = _primitive("alias", (lambda g: g,), [])
@@ -204,13 +223,17 @@ def record(executor: Executor, run: Run, replay: Replay, outputs: list[Tensor], 
         outputs: of the run, and `ends`, the state's tensors after it: they get their nodes.
     """
     step, tensors = executor.program.step, iter(replay.tensors)
-    inputs: list[Any] = [_source(next(tensors), step.x_grad)]
+    x, lookup = next(tensors), replay.lookup
+    inputs: list[Any] = [_source(x, step.x_grad) if lookup is None else x.node]
     for seed, tensor in zip(step.carried, tensors, strict=False):
         inputs.append(_source(tensor, seed))
     for (leaf, _), grad, tensor in zip(step.leaves, step.leaf_grads, tensors, strict=True):
         source = _source(tensor, grad)
-        unread = isinstance(source, Tensor) and leaf.index not in step.guarded
-        inputs.append(Node(tick(), _UNREAD, [source], {}, (), tensor.shape) if unread else source)
+        if isinstance(source, Tensor) and lookup is not None and tensor is lookup.table:
+            source = Node(tick(), _TAKE, [source], {}, (), tensor.shape)
+        elif isinstance(source, Tensor) and leaf.index not in step.guarded:
+            source = Node(tick(), _UNREAD, [source], {}, (), tensor.shape)
+        inputs.append(source)
     node = Node(tick(), _RUN, inputs, {}, (_Backward(executor, run, replay),), _Cotangents.shape)
     outputs_need, ends_need = step.needs[min(run.steps, len(step.needs)) - 1]
     results = [(n, out) for n, out in enumerate(outputs) if outputs_need[n]]

@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 from minigrad.backend import is_floating
-from minigrad.plan import pieces
+from minigrad.plan import pieces, tables
 from minigrad.plan.bounds import has_reciprocal
 from minigrad.plan.graph import Graph, Level, Operand, Value, is_a, level_of
 from minigrad.plan.operations import (
@@ -200,16 +200,20 @@ def _reduction(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) ->
 def _linear(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
     if len(inputs) < 3:
         x, weight = inputs
-        return pieces.by_pieces(graph, LINEAR, x, weight, 1) if weight.level is Level.CONSTANT else None
+        if weight.level is not Level.CONSTANT:
+            return None
+        return tables.multiplied(graph, LINEAR, x, weight) or pieces.by_pieces(graph, LINEAR, x, weight, 1)
     product = graph.add(LINEAR, inputs[:2], attrs, shape, dtype)
     return product if inputs[2] is None else graph.apply(ADD, product, inputs[2])
 
 
 def _matmul(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
     a, b = inputs
-    if not (isinstance(a, Value) and isinstance(b, Value)) or len(b.shape) != 2 or b.level is not Level.CONSTANT:
+    if not (isinstance(a, Value) and isinstance(b, Value)) or len(b.shape) != 2:
         return None
-    return pieces.by_pieces(graph, MATMUL, a, b, 0)
+    if b.level is not Level.CONSTANT:
+        return tables.of_weight(graph, a, b)
+    return tables.multiplied(graph, MATMUL, a, b) or pieces.by_pieces(graph, MATMUL, a, b, 0)
 
 
 def _where(graph: Graph, inputs: Any, attrs: Any, shape: Any, dtype: Any) -> Value | None:
@@ -253,4 +257,5 @@ _RULES: dict[str, Callable[..., Value | None]] = {
     "pad": pieces.pad,
     "getitem_transpose": pieces.from_slice,
     "getitem": pieces.getitem,
+    "take_transpose": tables.of_table,
 }

@@ -16,6 +16,7 @@ from minigrad.backend import random_state, set_random_state, use_backend
 from minigrad.contract import Cell, checked_step
 from minigrad.errors import PlanError
 from minigrad.lengths import hold, silence
+from minigrad.lookup import Looking
 from minigrad.nest import leaves, map_nest
 from minigrad.plan.abstract import Abstract
 from minigrad.plan.fuse import distribute, fuse
@@ -224,6 +225,8 @@ class _Tracing:
             value = graph.source("leaf", copy.shape, copy.dtype, len(given), name=name)
             self.reader.value_of[id(copy)] = value
             given.append((value, original))
+            if isinstance(self.cell, Looking) and original is self.cell.table:
+                graph.table = value
         self.reader.read(self.tape.nodes)
         reach = Reach(self.tape.recorded, self.old)
         first = [leaf.requires_grad for leaf in leaves(self.request.state)]
