@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigrad.contract import Cell
 from minigrad.ops import take
+from minigrad.plan.operations import TAKE
 from minigrad.tape import Node
 from minigrad.tensor import Parameter, Tensor
 
@@ -67,7 +68,7 @@ def looked_up(x: Tensor, batch: int, plans: Plans) -> Lookup | None:
     node = x.node
     if node is None or not x.requires_grad or plans.take_vectors or x.backend.compiles != "c":
         return None
-    if node.primitive is not take.op or node.attrs["axis"] != 0:  # type: ignore[attr-defined]
+    if node.primitive is not TAKE or node.attrs["axis"] != 0:
         return None
     table, indices = node.inputs
     if not (isinstance(table, Parameter) and isinstance(indices, Tensor) and table.requires_grad):
