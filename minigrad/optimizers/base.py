@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from minigrad.backend import Array, backend_of, is_floating
 from minigrad.errors import StateDictError
 from minigrad.optimizers._arguments import as_groups, is_number, listed, no_parameter, no_parameters, plain, plain_value
-from minigrad.optimizers.together import update_all
+from minigrad.plan.native.updates import update_all
 from minigrad.tensor import Tensor
 
 State = dict[str, Any]

@@ -6,6 +6,6 @@ and `phase` (what is in memory, and in which order the rest is computed), `sums`
 does), `tasks` and `source` (what is done at each step, and the whole as C), `c/` (what every program calls), `memory`,
 `executor` and `stepper` (runs, of whole sequences and of single steps). Beside them `parts` (operations by how they are
 computed), `toolchain`, `programs` and `cache` (the compiler, how it is run, and what it has compiled before), `pool`
-(threads), `products` (of matrices outside of any layer), and `sweep` (the same operations on each element of arrays, as
-of an optimizer's update).
+(threads), and what runs outside of layers: `products` of matrices, and `updates` of optimizers, with `elements` (what
+one does to each element), `lines` (that as a list of operations) and `sweep` (the list as one compiled pass).
 """

@@ -10,9 +10,9 @@ import pytest
 from native_toolchain import needs_compiler
 
 import minigrad as mg
-from minigrad.optimizers import Optimizer, together
-from minigrad.optimizers.elements import NotElementwiseError
-from minigrad.plan.native import sweep
+from minigrad.optimizers import Optimizer
+from minigrad.plan.native import sweep, updates
+from minigrad.plan.native.elements import NotElementwiseError
 
 pytestmark = [pytest.mark.host_only("compiled code knows no backend"), needs_compiler]
 
@@ -31,7 +31,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return done
 
     monkeypatch.setattr(sweep, "sweep", counting)
-    monkeypatch.setattr(together, "LARGE", 1)
+    monkeypatch.setattr(updates, "LARGE", 1)
     monkeypatch.setenv("MINIGRAD_NATIVE", "1")
     return counted
 
@@ -313,7 +313,7 @@ def test_in_portions(monkeypatch: pytest.MonkeyPatch, passes: list[int]) -> None
     expected = train(make, True)
     assert max(passes) == len(SHAPES) - 1
     passes.clear()
-    monkeypatch.setattr(together, "MOST", 40)
+    monkeypatch.setattr(updates, "MOST", 40)
     assert_same(train(make, True), expected)
     assert 1 < max(passes) < len(SHAPES) - 1
 
@@ -370,7 +370,7 @@ def test_an_error_in_an_update_is_told() -> None:
 
 
 def test_few_elements_are_done_one_by_one(monkeypatch: pytest.MonkeyPatch, passes: list[int]) -> None:
-    monkeypatch.setattr(together, "LARGE", 1 << 17)
+    monkeypatch.setattr(updates, "LARGE", 1 << 17)
     train(lambda parameters: mg.optimizer("adam", parameters, lr=0.1), True)
     assert not passes
 

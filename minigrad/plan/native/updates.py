@@ -1,4 +1,4 @@
-"""Updates of many parameters as one compiled pass over all their elements.
+"""Optimizers' updates of many parameters as one compiled pass over all their elements.
 
 Most algorithms treat all elements alike. What `update` does to one is found by running it on arrays without values,
 once for all parameters, and anew at each step: so numbers that change, such as a learning rate or a count of steps, and
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from minigrad.backend import Array, random_state, set_random_state
-from minigrad.optimizers.elements import Elements, Recording
+from minigrad.plan.native.elements import Elements, Recording
 from minigrad.plan.native.lines import Line, Operand
-from minigrad.plan.native.toolchain import is_off
+from minigrad.plan.native.toolchain import unavailable
 
 LARGE = 1 << 17
 """Elements, of all parameters together, from which on a compiled pass is faster."""
@@ -49,11 +49,11 @@ def update_all(update: Update, members: list[Any], hyperparameters: Mapping[str,
     """
     alike: dict[Any, list[int]] = {}
     for number, (parameter, gradient, state) in enumerate(members):
-        if state is not None and not is_off() and _is_plain(parameter, gradient, state):
+        if state is not None and _is_plain(parameter, gradient, state):
             key = parameter.dtype, *((name, _if_number(value)) for name, value in state.items())
             alike.setdefault(key, []).append(number)
     for numbers in alike.values():
-        if sum(members[number][0].size for number in numbers) >= LARGE:
+        if sum(members[number][0].size for number in numbers) >= LARGE and unavailable() is None:
             yield from _at_once(update, members, numbers, hyperparameters)
     for number, member in enumerate(members):
         if member is not None:
