@@ -153,7 +153,16 @@ def test_the_demo_has_one_curve_with_all_engines(tmp_path: Path) -> None:
 def test_the_readme_names_every_command_with_options_that_it_has() -> None:
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"python benchmarks/(\w+\.py)([^`\n#|]*)", page)
-    for script in ("recurrent.py", "scaling.py", "streaming.py", "demo.py", "peak.py", "numpy_products.py", "optimizers.py", "tape.py"):
+    for script in (
+        "recurrent.py",
+        "scaling.py",
+        "streaming.py",
+        "demo.py",
+        "peak.py",
+        "numpy_products.py",
+        "optimizers.py",
+        "tape.py",
+    ):
         options = {option for name, rest in commands for option in re.findall(r"--[\w-]+", rest) if name == script}
         assert script in dict(commands)
         known = run(script, "--help")
